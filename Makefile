@@ -1,0 +1,28 @@
+# Two commands: `make demo` runs the main job, `make test` runs every test. Each makes the
+# environment first, on a machine that has only Python 3.11 or newer.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.ready
+	$(BIN)/classkinfy demo --out build/demo
+
+test: $(VENV)/.ready lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+clean:
+	rm -rf build $(VENV)

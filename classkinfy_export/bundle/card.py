@@ -1,0 +1,93 @@
+"""The model card: what the bundle is, what it was measured to do, and what it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from classkinfy_export.bundle.manifest import Manifest
+
+
+def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
+    """Write the card in Markdown.
+
+    Args:
+        manifest: the bundle's, before the card is pinned in it.
+        metrics: a training run's ``metrics.json``, None when the weights came without.
+    """
+    taxonomy = manifest.taxonomy
+    graded = {stage.diagnosis for stage in manifest.stages if stage.diagnosis}
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"**{manifest.disclaimer}**",
+        "",
+        f"{manifest.severity_notice}",
+        "",
+        "## What it does",
+        f"From one {manifest.capture.width} x {manifest.capture.height} RGB image of a skin "
+        f"lesion to one of {len(taxonomy.classes)} classes and, for "
+        f"{len(graded)} of them, one of {len(taxonomy.severities)} proxy grades.",
+        "",
+        "| class | name | malignant side | graded |",
+        "|---|---|---|---|",
+        *(
+            f"| {dx} | {taxonomy.title(dx)} | {'yes' if dx in taxonomy.malignant else ''} "
+            f"| {'yes' if dx in graded else ''} |"
+            for dx in taxonomy.classes
+        ),
+        "",
+        "## Networks",
+        "| stage | architecture | input | head |",
+        "|---|---|---|---|",
+        *(
+            f"| {stage} | {network.architecture} | {network.input_size} | {network.head} |"
+            for stage, network in manifest.networks.items()
+        ),
+        "",
+        f"Hair removal: {'on' if manifest.hair_removal else 'off'}. Graders: "
+        f"{manifest.grader_variant or 'none'}. Licence of the weights: "
+        f"{manifest.weights_licence}.",
+        "",
+        "## Quality rules",
+        *(
+            f"- {rule.reason}: {rule.measure} "
+            f"{f'above {rule.above}' if rule.above is not None else f'below {rule.below}'}: "
+            f"{rule.effect}"
+            for rule in manifest.quality_rules
+        ),
+        *(["None."] if not manifest.quality_rules else []),
+        "",
+        "## Measured",
+        *_measured(metrics),
+        "",
+        "Parity and latency on this very bundle are under `evidence/`, each bound to the "
+        "manifest's hash.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(metrics: dict[str, Any] | None) -> list[str]:
+    if metrics is None:
+        return ["These weights came without figures. Measure them before you use them."]
+    data = metrics["data"]
+    lines = [
+        f"On {data['name']} ({data['images']} images), split by lesion; the test part was not "
+        "trained on.",
+        "",
+        "| stage | n | accuracy | balanced accuracy | AUROC |",
+        "|---|---|---|---|---|",
+        _row("classify", metrics["classifier"]["test"]),
+    ]
+    for dx, figures in metrics["graders"].items():
+        lines.append(_row(f"grade_{dx} (proxy)", figures["test"]))
+    return lines
+
+
+def _row(stage: str, figures: dict[str, Any]) -> str:
+    if not figures["n"]:
+        return f"| {stage} | 0 | | | |"
+    auroc = figures["auroc"]
+    return (
+        f"| {stage} | {figures['n']} | {figures['accuracy']:.3f} "
+        f"| {figures['balanced_accuracy']:.3f} | {'' if auroc is None else f'{auroc:.3f}'} |"
+    )

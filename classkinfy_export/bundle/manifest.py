@@ -1,0 +1,148 @@
+"""The manifest: everything an app needs to know, and the hash of everything it loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from classkinfy_export.contract import (
+    QUALITY_MEASURES,
+    GraderVariant,
+    NetworkSpec,
+    QualityRule,
+    Size,
+    StageSpec,
+)
+from classkinfy_export.errors import BundleError
+from classkinfy_export.recipes import FormatName, ParityRecipe, Precision, explain
+from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+EVIDENCE = "evidence/"
+PIPELINE = "pipeline"
+
+_Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Frozen):
+    """A pinned file."""
+
+    sha256: str = _Sha256
+    size_bytes: int = Field(ge=0)
+
+
+class ModelFile(_Frozen):
+    """One model file and the stages in it.
+
+    ``entries`` maps a stage to its entry point: the signature in a LiteRT file, the graph in an
+    ONNX file.
+    """
+
+    path: str
+    format: FormatName
+    precision: Precision
+    entries: dict[str, str]
+
+
+class Provenance(_Frozen):
+    """Where the weights and the files came from."""
+
+    toolkit: str
+    recipe: dict[str, Any]
+    checkpoints: dict[str, str]
+    """SHA-256 of each stage's weights."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Name, fingerprint and split hash of the training data, where known."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Manifest(_Frozen):
+    """``manifest.json``. Deterministic: no time, no path, no host."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    disclaimer: str = DISCLAIMER
+    severity_notice: str = PROXY_NOTICE
+    taxonomy: Taxonomy
+    capture: Size
+    capture_layout: Literal["rgb"] = "rgb"
+    fit: Literal["crop", "pad"]
+    hair_removal: bool
+    quality_measures: tuple[str, ...] = tuple(QUALITY_MEASURES)
+    quality_rules: tuple[QualityRule, ...]
+    """Rule i sets bit i of ``reasons``."""
+    grader_variant: GraderVariant | None
+    stages: tuple[StageSpec, ...]
+    pipeline: StageSpec | None
+    """The fused graph, when a model file holds one."""
+    networks: dict[str, NetworkSpec]
+    models: tuple[ModelFile, ...]
+    parity: ParityRecipe
+    weights_licence: str
+    provenance: Provenance
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _pins_its_models(self) -> Self:
+        for model in self.models:
+            if model.path not in self.files:
+                raise ValueError(f"model {model.path} has no hash under 'files'")
+        for path in self.files:
+            parts = path.split("/")
+            if path.startswith("/") or "\\" in path or ":" in path or {"", ".", ".."} & {*parts}:
+                raise ValueError(f"file {path!r} is not a plain relative path")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """The bundle's id: the hash of the manifest's bytes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Serialise: the same manifest gives the same bytes."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """Parse and check. Raises BundleError with the first problem in one line."""
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{source} is not JSON: {error}", hint="export it again") from error
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{source} has schema version {version}, this toolkit reads up to {SCHEMA_VERSION}",
+                hint="install a newer classkinfy-export",
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise BundleError(f"{source}: {explain(error, cls)}", hint="export it again") from error
+
+    def stage(self, name: str) -> StageSpec:
+        """Return a stage's spec, the fused pipeline's included. Raises BundleError if absent."""
+        specs: list[StageSpec] = [*self.stages, *([self.pipeline] if self.pipeline else [])]
+        for spec in specs:
+            if spec.name == name:
+                return spec
+        raise BundleError(
+            f"the bundle has no stage {name!r}",
+            hint=f"it has {', '.join(spec.name for spec in self.stages)}",
+        )
+
+    def find_model(self, stage: str, form: FormatName, precision: Precision) -> ModelFile | None:
+        """Return the model file that holds a stage in a format and precision, if there is one."""
+        for model in self.models:
+            if stage in model.entries and model.format == form and model.precision == precision:
+                return model
+        return None

@@ -1,0 +1,166 @@
+"""Open a bundle, a directory or its ``.ckb`` zip: hashes first, then anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, Manifest
+from classkinfy_export.errors import BundleError, IntegrityError
+
+_MAX_MANIFEST_BYTES = 16 * 2**20
+
+
+class Storage(Protocol):
+    """Where a bundle's files are."""
+
+    def names(self) -> list[str]:
+        """Return every file's relative path, with forward slashes."""
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes. Raises KeyError when there is none."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises KeyError when there is none."""
+
+
+class Bundle:
+    """A bundle whose every pinned file matched its hash when it was opened.
+
+    Files are read through ``read``, which hashes the very bytes that it returns, so what a
+    runtime gets is what the manifest pins even if the disk changed meanwhile.
+    """
+
+    def __init__(self, path: Path, storage: Storage, manifest: Manifest, sha256: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.sha256 = sha256
+        self._storage = storage
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and check every file that the manifest pins.
+
+        Raises:
+            BundleError: not a bundle, or a manifest that cannot be read.
+            IntegrityError: a file is missing or was changed.
+        """
+        path = Path(path)
+        storage = _open_storage(path)
+        try:
+            size = storage.size(MANIFEST)
+            if size > _MAX_MANIFEST_BYTES:
+                raise BundleError(f"{path}: the manifest has {size} bytes, which no bundle needs")
+            data = storage.read(MANIFEST)
+        except KeyError:
+            raise BundleError(
+                f"{path} is not a bundle: it has no {MANIFEST}",
+                hint="give the directory or .ckb file that 'classkinfy export' wrote",
+            ) from None
+        manifest = Manifest.from_bytes(data, f"{path.name}/{MANIFEST}")
+        bundle = cls(path, storage, manifest, hashlib.sha256(data).hexdigest())
+        for name in manifest.files:
+            bundle.read(name)
+        return bundle
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a pinned file.
+
+        Raises:
+            BundleError: the manifest does not pin this file.
+            IntegrityError: it is missing, or its bytes are not those that were pinned.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path.name}: the manifest pins no file {name!r}")
+        hint = "copy the bundle again, or export it again"
+        try:
+            if self._storage.size(name) != entry.size_bytes:
+                raise IntegrityError(
+                    f"{self.path.name}: {name} has {self._storage.size(name)} bytes, "
+                    f"the manifest says {entry.size_bytes}",
+                    hint=hint,
+                )
+            data = self._storage.read(name)
+        except KeyError:
+            raise IntegrityError(f"{self.path.name}: {name} is missing", hint=hint) from None
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise IntegrityError(
+                f"{self.path.name}: {name} was changed: its SHA-256 is not the manifest's",
+                hint=hint,
+            )
+        return data
+
+    def evidence(self) -> dict[str, dict[str, Any]]:
+        """Return the evidence that belongs to this very manifest, by name (``parity``, …)."""
+        found = {}
+        for name in sorted(self._storage.names()):
+            if not (name.startswith(EVIDENCE) and name.endswith(".json")):
+                continue
+            try:
+                content = json.loads(self._storage.read(name))
+            except ValueError:
+                continue
+            if isinstance(content, dict) and content.get("manifest_sha256") == self.sha256:
+                found[name.removeprefix(EVIDENCE).removesuffix(".json")] = content
+        return found
+
+
+class _Directory:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        return [p.relative_to(self._root).as_posix() for p in self._root.rglob("*") if p.is_file()]
+
+    def size(self, name: str) -> int:
+        return self._file(name).stat().st_size
+
+    def read(self, name: str) -> bytes:
+        return self._file(name).read_bytes()
+
+    def _file(self, name: str) -> Path:
+        path = self._root / name
+        # A link could point out of the bundle, at bytes that change after they were checked.
+        if not path.is_file() or not path.resolve().is_relative_to(self._root.resolve()):
+            raise KeyError(name)
+        return path
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise BundleError(
+                f"{path} is not a bundle: {error}", hint="give a directory or a .ckb file"
+            ) from error
+        names = self._archive.namelist()
+        if len(set(names)) != len(names):
+            raise BundleError(f"{path}: the archive names a file twice", hint="export it again")
+
+    def names(self) -> list[str]:
+        return self._archive.namelist()
+
+    def size(self, name: str) -> int:
+        return self._archive.getinfo(name).file_size
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._archive.read(name)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
+            raise IntegrityError(f"{name} in the archive is damaged: {error}") from error
+
+
+def _open_storage(path: Path) -> Storage:
+    if path.is_dir():
+        return _Directory(path)
+    if path.is_file():
+        return _Zip(path)
+    raise BundleError(
+        f"bundle {str(path)!r} does not exist", hint="make one with 'classkinfy export'"
+    )

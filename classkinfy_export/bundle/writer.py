@@ -1,0 +1,68 @@
+"""Write a bundle whole: files into a temporary folder, the manifest last, then one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from classkinfy_export import files
+from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, FileEntry
+from classkinfy_export.bundle.reader import Bundle
+
+ARCHIVE_SUFFIX = ".ckb"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pin(folder: Path) -> dict[str, FileEntry]:
+    """Hash every file below a folder, in path order; the manifest and evidence are left out."""
+    entries = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST and not name.startswith(EVIDENCE):
+            data = path.read_bytes()
+            entries[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    return entries
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Zip a bundle's folder to ``.ckb``: stored, sorted, without times, in one step."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
+        new = Path(temporary) / archive.name
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as zipped:
+            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH)
+                info.external_attr = 0o644 << 16
+                zipped.writestr(info, path.read_bytes())
+        new.replace(archive)
+
+
+def add_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
+    """Put ``evidence/<name>.json`` into a bundle, bound to its manifest's hash.
+
+    Evidence is not pinned by the manifest: it is added after the fact, and replaced freely.
+    """
+    bound = {"manifest_sha256": bundle.sha256, **content}
+    data = (json.dumps(bound, indent=2) + "\n").encode()
+    entry = f"{EVIDENCE}{name}.json"
+    if bundle.path.is_dir():
+        files.write(bundle.path / entry, data)
+        return
+    with tempfile.TemporaryDirectory(prefix=".evidence.", dir=bundle.path.parent) as temporary:
+        folder = Path(temporary) / "bundle"
+        with zipfile.ZipFile(bundle.path) as zipped:
+            for member in zipped.namelist():
+                target = folder / member
+                if not target.resolve().is_relative_to(folder.resolve()):
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with zipped.open(member) as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+        (folder / entry).parent.mkdir(parents=True, exist_ok=True)
+        (folder / entry).write_bytes(data)
+        pack(folder, bundle.path)

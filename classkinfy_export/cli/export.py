@@ -1,0 +1,82 @@
+"""``classkinfy export``: a run, or single checkpoints, to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from classkinfy_export import recipes
+from classkinfy_export.cli import terminal
+from classkinfy_export.errors import CheckpointError, require
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="The bundle: a folder, or a .ckb archive.")],
+    run: Annotated[Path | None, typer.Argument(help="A run of 'classkinfy train'.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="A classifier checkpoint: .safetensors, or origin .pth.")
+    ] = None,
+    grader: Annotated[
+        list[str] | None, typer.Option(help="dx=checkpoint; repeatable, any subset.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="An export recipe.")] = "export/mobile.yaml",
+    golden: Annotated[
+        Path | None, typer.Option(help="Your own photos, to become golden vectors too.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
+    ] = None,
+    overwrite: terminal.Overwrite = False,
+    json: terminal.Json = False,
+) -> None:
+    """Export to ONNX and LiteRT, as one bundle.
+
+    Example: [bold]classkinfy export runs/mobile --recipe export/mobile.yaml --out bundle[/]
+
+    Example: [bold]classkinfy export --classifier best_model.pth --grader mel=mel.pth
+    --recipe export/origin.yaml --out bundle[/]
+    """
+    settings = recipes.load(recipe, recipes.ExportRecipe, tuple(override or ()))
+    if (run is None) == (classifier is None):
+        raise CheckpointError("give either a run or --classifier, one of them")
+    if run is not None and grader:
+        raise CheckpointError("--grader goes with --classifier; a run brings its own graders")
+    for module in ("torch", "timm", "onnx", "onnxscript"):
+        require(module, extra="export", purpose="exporting")
+    from classkinfy_export.jobs import export
+
+    sources = (
+        export.from_run(run)
+        if run is not None
+        else export.from_files(_path(classifier), _graders(grader or []), settings)
+    )
+    with terminal.progress() as report:
+        bundle = export.export(
+            sources, settings, out, overwrite=overwrite, golden_folder=golden, report=report
+        )
+    if json:
+        terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})
+        return
+    terminal.out.print(f"bundle: {out} ({bundle.sha256[:12]})")
+    terminal.disclaim()
+
+
+def _path(given: Path | None) -> Path:
+    assert given is not None
+    return given
+
+
+def _graders(given: list[str]) -> dict[str, Path]:
+    graders = {}
+    for item in given:
+        dx, separator, path = item.partition("=")
+        if not separator or not path:
+            raise CheckpointError(
+                f"--grader {item!r} is not dx=path", hint="for example mel=mel.pth"
+            )
+        if dx in graders:
+            raise CheckpointError(f"--grader {dx} is given twice")
+        graders[dx] = Path(path)
+    return graders

@@ -1,0 +1,58 @@
+"""``classkinfy predict``: one photo, one answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from classkinfy_export import runtimes as registry
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.cli import terminal
+from classkinfy_export.cli.inspect import BundlePath
+from classkinfy_export.runtimes.session import Session
+from classkinfy_export.taxonomy import PROXY_NOTICE
+
+
+def command(
+    bundle: BundlePath,
+    image: Annotated[Path, typer.Argument(help="A photo.")],
+    runtime: Annotated[str, typer.Option(help="onnxruntime, litert or pytorch.")] = "onnxruntime",
+    form: Annotated[
+        Literal["staged", "fused"], typer.Option(help="Stage by stage, or the one graph.")
+    ] = "staged",
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    json: terminal.Json = False,
+) -> None:
+    """Answer for one photo: quality, diagnosis, probabilities, severity.
+
+    Example: [bold]classkinfy predict bundle photo.jpg[/]
+    """
+    opened = Bundle.open(bundle)
+    with registry.get(runtime).open(opened, threads=threads) as engine:
+        prediction = Session(engine, form).predict(image)
+    if json:
+        terminal.emit(prediction.to_json())
+        return
+    taxonomy = opened.manifest.taxonomy
+    if prediction.diagnosis is None:
+        terminal.out.print(f"[yellow]refused[/]: {', '.join(prediction.reasons)}")
+    else:
+        side = "malignant side" if prediction.diagnosis in taxonomy.malignant else "benign side"
+        terminal.out.print(
+            f"[bold]{taxonomy.title(prediction.diagnosis)}[/] ({prediction.diagnosis}, {side}), "
+            f"confidence {prediction.confidence:.1%}"
+        )
+        if prediction.reasons:
+            terminal.out.print(f"[yellow]advice[/]: {', '.join(prediction.reasons)}")
+    shown = terminal.table("Probabilities", "class", ">probability")
+    for dx, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
+        shown.add_row(taxonomy.title(dx), f"{p:.2%}")
+    terminal.out.print(shown)
+    if prediction.severity is not None:
+        terminal.out.print(f"severity: {prediction.severity}. {PROXY_NOTICE}")
+    quality = ", ".join(f"{name} {value:.3g}" for name, value in prediction.quality.items())
+    times = ", ".join(f"{stage} {ms:.1f}" for stage, ms in prediction.timings_ms.items())
+    terminal.out.print(f"quality: {quality}\nms: {times} ({prediction.runtime}, first answer)")
+    terminal.disclaim()

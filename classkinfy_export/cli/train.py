@@ -1,0 +1,76 @@
+"""``classkinfy train``: both stages, from a recipe and a data set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from classkinfy_export import recipes
+from classkinfy_export.cli import terminal
+
+
+def command(
+    recipe: Annotated[
+        str, typer.Argument(help="A training recipe, for example train/mobile.yaml.")
+    ],
+    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run is continued.")],
+    severity: Annotated[Path | None, typer.Option(help="CSV: image_id, severity.")] = None,
+    split: Annotated[Path | None, typer.Option(help="A split made before.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
+    ] = None,
+    json: terminal.Json = False,
+) -> None:
+    """Train the classifier and its graders.
+
+    Example: [bold]classkinfy train train/mobile.yaml --data HAM10000 --out runs/mobile[/]
+    """
+    settings = recipes.load(recipe, recipes.TrainRecipe, tuple(override or ()))
+    from classkinfy_export.jobs.train import train
+
+    with terminal.progress() as report:
+        metrics = train(
+            settings,
+            data,
+            out,
+            severity_csv=severity,
+            split_csv=split,
+            report=report,
+            show_progress=not json and sys.stderr.isatty(),
+        )
+    if json:
+        terminal.emit(metrics)
+        return
+    show(metrics)
+    terminal.out.print(f"\nrun: {out}")
+    terminal.disclaim()
+
+
+def show(metrics: dict[str, Any]) -> None:
+    """Print a run's figures on its test part."""
+    shown = terminal.table(
+        f"On the test part of {metrics['data']['name']}, split by lesion",
+        "stage",
+        ">n",
+        ">accuracy",
+        ">balanced accuracy",
+        ">AUROC",
+    )
+    rows = {"classify": metrics["classifier"]}
+    rows |= {f"grade_{dx} (proxy)": figures for dx, figures in metrics["graders"].items()}
+    for stage, parts in rows.items():
+        figures = parts["test"]
+        if figures["n"]:
+            auroc = figures["auroc"]
+            shown.add_row(
+                stage,
+                str(figures["n"]),
+                f"{figures['accuracy']:.3f}",
+                f"{figures['balanced_accuracy']:.3f}",
+                "" if auroc is None else f"{auroc:.3f}",
+            )
+    terminal.out.print(shown)

@@ -1,0 +1,198 @@
+"""What every stage takes and gives: names, dtypes, shapes, units. The same in every format.
+
+A stage reads its inputs by name from what earlier stages gave, so the list of stages is the
+whole wiring. A grader reads ``clean`` when it is a network of its own, and ``embedding`` when it
+is a head on the classifier's trunk.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from classkinfy_export.taxonomy import Taxonomy
+
+Dtype = Literal["uint8", "int32", "float32"]
+StageKind = Literal["prepare", "screen", "classify", "grade", "pipeline"]
+GraderVariant = Literal["separate", "trunk"]
+
+QUALITY_MEASURES = {
+    "hair_coverage": "share of pixels under hair, 0..1",
+    "sharpness": "variance of the Laplacian, squared gray levels",
+    "dark_share": "share of pixels with gray < 40, 0..1",
+    "bright_share": "share of pixels with gray > 240, 0..1",
+}
+"""The columns of ``quality``, in order, each with its unit."""
+
+UNDECIDED = -1
+"""``diagnosis`` of a refused frame."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Size(_Frozen):
+    """Height and width, pixels."""
+
+    height: int = Field(gt=0, le=8192)
+    width: int = Field(gt=0, le=8192)
+
+    def as_tuple(self) -> tuple[int, int]:
+        """Return (height, width)."""
+        return self.height, self.width
+
+
+class TensorSpec(_Frozen):
+    """One named tensor.
+
+    ``exact`` tensors are the same bytes on every runtime; the others are held to a tolerance.
+    """
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int, ...]
+    unit: str
+    exact: bool = False
+
+
+class StageSpec(_Frozen):
+    """One stage: what it is, what it reads and what it gives."""
+
+    name: str
+    kind: StageKind
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    diagnosis: str | None = None
+    """The class that a grade stage grades."""
+
+
+class QualityRule(_Frozen):
+    """A threshold on one quality measure, the reason bit it sets, and whether it refuses."""
+
+    measure: str
+    reason: str
+    above: float | None = None
+    below: float | None = None
+    effect: Literal["refuse", "advise"] = "advise"
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.measure not in QUALITY_MEASURES:
+            raise ValueError(
+                f"measure {self.measure!r} is unknown; known: {', '.join(QUALITY_MEASURES)}"
+            )
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"rule on {self.measure}: give either 'above' or 'below'")
+        return self
+
+
+class NetworkSpec(_Frozen):
+    """How a network is built and what pixels it expects: everything but the weights."""
+
+    architecture: str
+    """A timm model name."""
+    input_size: int = Field(ge=32, le=1024)
+    outputs: int = Field(ge=2)
+    head: Literal["linear", "mlp"] = "linear"
+    """``mlp``: Dropout .3, Linear 128, ReLU, Dropout .2, Linear."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+def grade_stage(dx: str) -> str:
+    """Return the name of the stage that grades a diagnosis."""
+    return f"grade_{dx}"
+
+
+def image_spec(capture: Size) -> TensorSpec:
+    """Return the contract's image: what an app hands over."""
+    return _picture("image", capture, "RGB, HWC, 0..255")
+
+
+def prepare_spec(capture: Size) -> StageSpec:
+    """Return the spec of hair removal and quality measures."""
+    return StageSpec(
+        name="prepare",
+        kind="prepare",
+        inputs=(image_spec(capture),),
+        outputs=(_clean(capture), _quality()),
+    )
+
+
+def classify_spec(capture: Size, taxonomy: Taxonomy, embedding: int | None) -> StageSpec:
+    """Return the classifier's spec; ``embedding`` is its width when graders share the trunk."""
+    outputs = [_probabilities(taxonomy)]
+    if embedding is not None:
+        outputs.append(_embedding(embedding))
+    return StageSpec(
+        name="classify", kind="classify", inputs=(_clean(capture),), outputs=tuple(outputs)
+    )
+
+
+def grade_spec(capture: Size, taxonomy: Taxonomy, dx: str, embedding: int | None) -> StageSpec:
+    """Return the spec of one grader; it reads ``embedding`` when that is its width."""
+    source = _clean(capture) if embedding is None else _embedding(embedding)
+    return StageSpec(
+        name=grade_stage(dx),
+        kind="grade",
+        inputs=(source,),
+        outputs=(_severity(taxonomy),),
+        diagnosis=dx,
+    )
+
+
+def pipeline_spec(capture: Size, taxonomy: Taxonomy, extra: tuple[str, ...] = ()) -> StageSpec:
+    """Return the spec of the fused graph; ``extra`` may ask for ``clean``."""
+    outputs = [
+        _quality(),
+        TensorSpec(name="accepted", dtype="int32", shape=(1,), unit="0 or 1", exact=True),
+        TensorSpec(name="reasons", dtype="int32", shape=(1,), unit="bits", exact=True),
+        _probabilities(taxonomy),
+        TensorSpec(
+            name="diagnosis",
+            dtype="int32",
+            shape=(1,),
+            unit=f"class index, {UNDECIDED} when refused",
+            exact=True,
+        ),
+        TensorSpec(name="confidence", dtype="float32", shape=(1,), unit="0..1"),
+        _severity(taxonomy),
+    ]
+    if "clean" in extra:
+        outputs.append(_clean(capture))
+    return StageSpec(
+        name="pipeline", kind="pipeline", inputs=(image_spec(capture),), outputs=tuple(outputs)
+    )
+
+
+def _picture(name: str, capture: Size, unit: str) -> TensorSpec:
+    shape = (1, capture.height, capture.width, 3)
+    return TensorSpec(name=name, dtype="uint8", shape=shape, unit=unit, exact=True)
+
+
+def _clean(capture: Size) -> TensorSpec:
+    return _picture("clean", capture, "RGB, HWC, 0..255, hair removed")
+
+
+def _quality() -> TensorSpec:
+    unit = "; ".join(f"{name}: {unit}" for name, unit in QUALITY_MEASURES.items())
+    shape = (1, len(QUALITY_MEASURES))
+    return TensorSpec(name="quality", dtype="float32", shape=shape, unit=unit, exact=True)
+
+
+def _probabilities(taxonomy: Taxonomy) -> TensorSpec:
+    shape = (1, len(taxonomy.classes))
+    return TensorSpec(name="probabilities", dtype="float32", shape=shape, unit="0..1, sums to 1")
+
+
+def _severity(taxonomy: Taxonomy) -> TensorSpec:
+    shape = (1, len(taxonomy.severities))
+    unit = "0..1, sums to 1; a proxy grade; NaN when not graded"
+    return TensorSpec(name="severity", dtype="float32", shape=shape, unit=unit)
+
+
+def _embedding(width: int) -> TensorSpec:
+    unit = "pooled features of the classifier's trunk"
+    return TensorSpec(name="embedding", dtype="float32", shape=(1, width), unit=unit)

@@ -1,0 +1,45 @@
+"""What a format does: write an assembly's stages as model files, and say which file holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.recipes import ExportRecipe, FormatName
+from classkinfy_export.stages.assembly import Assembly
+
+Progress = Callable[[str], None]
+"""Called with what is about to be done."""
+
+
+class Format(Protocol):
+    """A model file format.
+
+    Every format passes the contract tests in ``tests/formats``: each stage gives the same tensors
+    as its module, by the names in its spec.
+    """
+
+    name: FormatName
+
+    def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
+        """Return how often ``export`` will call ``progress``."""
+
+    def export(
+        self, assembly: Assembly, recipe: ExportRecipe, folder: Path, progress: Progress
+    ) -> list[ModelFile]:
+        """Write model files below ``folder / "models" / name``.
+
+        Args:
+            assembly: the stages.
+            recipe: forms and precisions wanted.
+            folder: the bundle's folder.
+            progress: called before each step.
+
+        Returns:
+            the files written, with paths relative to ``folder``.
+
+        Raises:
+            ExportError: a conversion failed, or the format cannot hold what the recipe asks.
+        """

@@ -1,0 +1,129 @@
+"""Any photo to the contract's image: orientation, 4:3 crop or pad, exact resize. Torch-free.
+
+This is host code with a twin in every app. Each step is integer arithmetic, so the twins agree
+byte for byte on the same decoded pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from classkinfy_export import resampling
+from classkinfy_export.contract import Size
+from classkinfy_export.errors import ImageError
+
+Pixels = npt.NDArray[np.uint8]
+Source = str | os.PathLike[str] | bytes | Pixels
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+
+
+def frame(source: Source, capture: Size, fit: Literal["crop", "pad"] = "crop") -> Pixels:
+    """Turn a photo into the contract's image.
+
+    Args:
+        source: a path, encoded bytes, or decoded uint8 [h, w, 3] RGB.
+        capture: the size wanted.
+        fit: ``crop`` cuts the centre to the capture's shape; ``pad`` adds black bars.
+
+    Returns:
+        uint8 [1, capture.height, capture.width, 3] RGB.
+
+    Raises:
+        ImageError: the source is not a complete image, or is too large.
+    """
+    pixels = source if isinstance(source, np.ndarray) else decode(source)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ImageError(
+            f"decoded image is {pixels.dtype} {list(pixels.shape)}, expected uint8 [h, w, 3]"
+        )
+    shaped = _crop(pixels, capture) if fit == "crop" else _pad(pixels, capture)
+    return resampling.resize(shaped, capture.height, capture.width)[np.newaxis]
+
+
+def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
+    """Decode a photo to upright RGB.
+
+    Args:
+        source: a path or encoded bytes, in any format that Pillow reads.
+
+    Returns:
+        uint8 [h, w, 3], EXIF orientation applied, transparency dropped.
+
+    Raises:
+        ImageError: missing, not an image, truncated, or above 100 megapixels.
+    """
+    name = "image" if isinstance(source, bytes) else Path(source).name
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns between its limit and twice its limit; ours is checked below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{name} has {image.width} x {image.height} pixels, "
+                        f"more than {MAX_PIXELS // 10**6} million",
+                        hint="scale it down first",
+                    )
+                upright = ImageOps.exif_transpose(image)
+                return np.array(upright.convert("RGB"))
+    except FileNotFoundError:
+        raise ImageError(f"image {str(source)!r} does not exist", hint="check the path") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name} is not an image that can be read", hint="give a JPEG or PNG photo"
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"{name} is truncated or damaged: {error}", hint="copy or take the photo again"
+        ) from error
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the images below a folder, sorted by path; masks and hidden files are left out.
+
+    Raises:
+        ImageError: no such folder, or no image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"folder {str(root)!r} does not exist", hint="check the path")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and not path.stem.endswith("_segmentation")
+    )
+    if not found:
+        raise ImageError(
+            f"folder {str(root)!r} holds no image", hint=f"expected {', '.join(SUFFIXES)}"
+        )
+    return found
+
+
+def _crop(pixels: Pixels, capture: Size) -> Pixels:
+    height, width = pixels.shape[:2]
+    wanted_width = min(width, max(1, height * capture.width // capture.height))
+    wanted_height = min(height, max(1, width * capture.height // capture.width))
+    top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
+    return pixels[top : top + wanted_height, left : left + wanted_width]
+
+
+def _pad(pixels: Pixels, capture: Size) -> Pixels:
+    height, width = pixels.shape[:2]
+    wanted_width = max(width, -(-height * capture.width // capture.height))
+    wanted_height = max(height, -(-width * capture.height // capture.width))
+    padded = np.zeros((wanted_height, wanted_width, 3), np.uint8)
+    top, left = (wanted_height - height) // 2, (wanted_width - width) // 2
+    padded[top : top + height, left : left + width] = pixels
+    return padded

@@ -1,0 +1,105 @@
+"""The main job on an embedded default: synthetic lesions to a verified, measured bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from classkinfy_export import files, recipes
+from classkinfy_export.bundle import writer
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import require
+from classkinfy_export.frame import list_images
+from classkinfy_export.jobs.train import train
+from classkinfy_export.latency.host import LatencyReport, bench
+from classkinfy_export.parity.verify import ParityReport, verify
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo put things, and what it found."""
+
+    bundle: Path
+    report: Path
+    metrics: dict[str, Any]
+    parity: ParityReport
+    latency: LatencyReport
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "bundle": str(self.bundle),
+            "report": str(self.report),
+            "metrics": self.metrics,
+            "parity": self.parity.model_dump(mode="json"),
+            "latency": self.latency.model_dump(mode="json"),
+        }
+
+
+def demo(
+    out: Path,
+    *,
+    lesions_per_class: int = 24,
+    seed: int = 0,
+    images: int = 60,
+    report: Report = lambda what, done, total: None,
+) -> DemoResult:
+    """Run the main job.
+
+    Args:
+        out: everything goes below it; what an earlier demo left there is replaced.
+        lesions_per_class: size of the synthetic set.
+        seed: of drawing and training.
+        images: how many to verify on.
+        report: told of progress.
+
+    Raises:
+        MissingDependencyError: an extra is not installed.
+    """
+    for module, extra in (
+        ("lightning", "train"),
+        ("litert_torch", "litert"),
+        ("jinja2", "report"),
+        ("matplotlib", "report"),
+    ):
+        require(module, extra=extra, purpose="the demo")
+    from classkinfy_export.jobs import export
+    from classkinfy_export.reporting.page import render
+
+    data, run = out / "synthetic", out / "run"
+    for stale in (data, run):
+        shutil.rmtree(stale, ignore_errors=True)
+    synthetic.write_dataset(
+        data,
+        lesions_per_class=lesions_per_class,
+        seed=seed,
+        progress=lambda done, total: report("drawing lesions", done, total),
+    )
+    recipe = recipes.load("train/smoke.yaml", recipes.TrainRecipe, (f"seed={seed}",))
+    metrics = train(recipe, data, run, report=report)
+    settings = recipes.load("export/mobile.yaml", recipes.ExportRecipe, ("name=demo",))
+    bundle = export.export(
+        export.from_run(run), settings, out / "bundle", overwrite=True, report=report
+    )
+    found = list_images(data)
+    parity = verify(
+        bundle,
+        found[:: max(1, len(found) // images)],
+        progress=lambda done, total: report("verifying", done, total),
+    )
+    writer.add_evidence(bundle, "parity", parity.model_dump(mode="json"))
+    latency = bench(
+        bundle,
+        n=30,
+        rounds=2,
+        progress=lambda done, total: report("measuring latency", done, total),
+    )
+    writer.add_evidence(bundle, "latency", latency.model_dump(mode="json"))
+    page = out / "report.html"
+    files.write(page, render(bundle).encode())
+    return DemoResult(out / "bundle", page, metrics, parity, latency)

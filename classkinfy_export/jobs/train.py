@@ -1,0 +1,42 @@
+"""A recipe and a data set to a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from classkinfy_export.errors import require
+from classkinfy_export.recipes import TrainRecipe
+
+
+def train(
+    recipe: TrainRecipe,
+    data: Path,
+    out: Path,
+    *,
+    severity_csv: Path | None = None,
+    split_csv: Path | None = None,
+    report: Any = lambda what, done, total: None,  # noqa: ANN401
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Train both stages on a data set's folder; see ``training.run.train``.
+
+    Raises:
+        MissingDependencyError: the ``train`` extra is not installed.
+        DataError: the data set cannot be read, or ``out`` holds another run.
+    """
+    require("lightning", extra="train", purpose="training")
+    require("pandas", extra="train", purpose="reading data sets")
+    from classkinfy_export.data.dataset import open_dataset
+    from classkinfy_export.training import run
+
+    dataset = open_dataset(data, recipe.taxonomy)
+    return run.train(
+        dataset,
+        recipe,
+        out,
+        severity_csv=severity_csv,
+        split_csv=split_csv,
+        report=report,
+        show_progress=show_progress,
+    )

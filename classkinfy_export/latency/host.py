@@ -1,0 +1,278 @@
+"""Latency on this machine: cold start, first answer, percentiles, memory, size.
+
+Each configuration runs in a process of its own, several times, in turn with the others, so that a
+machine that drifts slows all of them alike. PyTorch runs as one configuration among them: ratios
+to it are what a noisy machine can still tell.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from classkinfy_export import __version__, runtimes
+from classkinfy_export.bundle.manifest import PIPELINE
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import BundleError, ClasskinfyError
+from classkinfy_export.frame import Pixels, frame
+from classkinfy_export.recipes import Form
+
+Progress = Callable[[int, int], None]
+
+BASELINE = "pytorch"
+_NOISE = 1.25
+"""Medians of the rounds further apart than this ratio mean that the machine was too noisy."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Latency(_Frozen):
+    """One configuration, measured."""
+
+    runtime: str
+    form: str
+    threads: int
+    answers: int
+    cold_start_ms: float
+    """Median over the rounds, each a fresh process: open, load, first answer."""
+    load_ms: float
+    first_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    stages_p50_ms: dict[str, float]
+    peak_mib: float
+    """Peak resident memory of the process, interpreter and runtime included."""
+    added_mib: float
+    """Peak less what the process held before it opened the bundle."""
+    model_mib: float
+    """Size of the model files of this runtime and form, all graders included."""
+    speedup: float | None
+    """p50 of staged PyTorch on as many threads, in the same run, over this p50."""
+    spread: float
+    """Slowest round's median over the fastest's."""
+    noisy: bool
+
+
+class LatencyReport(_Frozen):
+    """What ``bench`` measured. Everything in it is measured; nothing is estimated."""
+
+    bundle: str
+    manifest_sha256: str
+    image: str
+    warmup: int
+    rounds: int
+    rows: tuple[Latency, ...]
+    not_run: dict[str, str]
+    conditions: dict[str, str]
+
+
+def bench(
+    bundle: Bundle,
+    *,
+    names: Sequence[str] | None = None,
+    threads: Sequence[int] = (1, 2),
+    n: int = 60,
+    warmup: int = 5,
+    rounds: int = 3,
+    image: Pixels | None = None,
+    progress: Progress = lambda done, total: None,
+) -> LatencyReport:
+    """Measure a bundle.
+
+    Args:
+        bundle: an opened bundle.
+        names: runtimes; None means all that are installed and that it holds a format for.
+        threads: thread counts to measure.
+        n: answers to time for each configuration, over all rounds.
+        warmup: answers before them, in each round.
+        rounds: fresh processes for each configuration.
+        image: uint8 [1, H, W, 3]; None means a synthetic lesion.
+        progress: called with (done, total) processes.
+
+    Raises:
+        BundleError: no runtime can run it.
+        ClasskinfyError: a measuring process failed.
+    """
+    configurations, not_run = _configurations(bundle, names, threads)
+    if not configurations:
+        raise BundleError(
+            "no installed runtime can run this bundle",
+            hint="; ".join(not_run.values()) or "see 'classkinfy doctor'",
+        )
+    source = "given"
+    if image is None:
+        source = "synthetic lesion"
+        image = frame(synthetic.lesion("nv", seed=0).image, bundle.manifest.capture)
+    results: dict[tuple[str, Form, int], list[dict[str, Any]]] = {c: [] for c in configurations}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.npy"
+        np.save(path, image)
+        done, total = 0, rounds * len(configurations)
+        for _ in range(rounds):
+            for configuration in configurations:
+                results[configuration].append(
+                    _spawn(bundle, path, configuration, warmup, max(1, n // rounds))
+                )
+                done += 1
+                progress(done, total)
+    baselines = {
+        count: float(np.median(_all(results[BASELINE, "staged", count], "latency_ms")))
+        for count in threads
+        if (BASELINE, "staged", count) in results
+    }
+    return LatencyReport(
+        bundle=bundle.manifest.name,
+        manifest_sha256=bundle.sha256,
+        image=source,
+        warmup=warmup,
+        rounds=rounds,
+        rows=tuple(
+            _row(bundle, key, measured, baselines.get(key[2])) for key, measured in results.items()
+        ),
+        not_run=not_run,
+        conditions=_conditions(),
+    )
+
+
+def _configurations(
+    bundle: Bundle, names: Sequence[str] | None, threads: Sequence[int]
+) -> tuple[list[tuple[str, Form, int]], dict[str, str]]:
+    found: list[tuple[str, Form, int]] = []
+    not_run = {}
+    for name in names or runtimes.NAMES:
+        runtime = runtimes.get(name)
+        held = [m for m in bundle.manifest.models if m.format == runtime.format]
+        if not held:
+            if names:
+                not_run[name] = f"the bundle holds no {runtime.format}"
+            continue
+        if runtime.version() is None:
+            not_run[name] = f"not installed: {runtime.hint()}"
+            continue
+        stages = {stage for model in held for stage in model.entries}
+        forms: list[Form] = ["staged"] if "prepare" in stages else []
+        if PIPELINE in stages and name != BASELINE:
+            forms.append("fused")
+        found.extend((name, form, count) for form in forms for count in threads)
+    return found, not_run
+
+
+def _spawn(
+    bundle: Bundle, image: Path, configuration: tuple[str, Form, int], warmup: int, n: int
+) -> dict[str, Any]:
+    runtime, form, threads = configuration
+    arguments = {
+        "bundle_path": str(bundle.path.resolve()),
+        "image_path": str(image),
+        "runtime": runtime,
+        "form": form,
+        "threads": threads,
+        "warmup": warmup,
+        "n": n,
+    }
+    command = [sys.executable, "-m", "classkinfy_export.latency.worker", json.dumps(arguments)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        last = finished.stderr.strip().splitlines()[-1:] or [f"exit {finished.returncode}"]
+        raise ClasskinfyError(f"measuring {runtime} {form} failed: {last[0]}")
+    measured: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return measured
+
+
+def _row(
+    bundle: Bundle,
+    key: tuple[str, Form, int],
+    measured: list[dict[str, Any]],
+    baseline: float | None,
+) -> Latency:
+    runtime, form, threads = key
+    latencies = _all(measured, "latency_ms")
+    p50, p90, p99 = (float(p) for p in np.percentile(latencies, (50, 90, 99)))
+    medians = [float(np.median(m["latency_ms"])) for m in measured]
+    spread = max(medians) / min(medians)
+
+    def median(name: str) -> float:
+        return float(np.median([m[name] for m in measured]))
+
+    return Latency(
+        runtime=runtime,
+        form=form,
+        threads=threads,
+        answers=len(latencies),
+        cold_start_ms=median("cold_start_ms"),
+        load_ms=median("load_ms"),
+        first_ms=median("first_ms"),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        stages_p50_ms={
+            stage: float(np.median(_all([m["stages_ms"] for m in measured], stage)))
+            for stage in measured[0]["stages_ms"]
+        },
+        peak_mib=median("peak_bytes") / 2**20,
+        added_mib=float(np.median([m["peak_bytes"] - m["baseline_bytes"] for m in measured]))
+        / 2**20,
+        model_mib=_model_bytes(bundle, runtime, form) / 2**20,
+        speedup=baseline / p50 if baseline is not None else None,
+        spread=spread,
+        noisy=spread > _NOISE,
+    )
+
+
+def _all(measured: list[dict[str, Any]], name: str) -> list[float]:
+    return [value for one in measured for value in one[name]]
+
+
+def _model_bytes(bundle: Bundle, runtime: str, form: Form) -> int:
+    wanted = runtimes.get(runtime).format
+    paths = {
+        model.path
+        for model in bundle.manifest.models
+        if model.format == wanted
+        and (PIPELINE in model.entries if form == "fused" else set(model.entries) - {PIPELINE})
+    }
+    return sum(bundle.manifest.files[path].size_bytes for path in paths)
+
+
+def _conditions() -> dict[str, str]:
+    found = {
+        "toolkit": __version__,
+        "cpu": _cpu(),
+        "cores": str(os.cpu_count()),
+        "load_average": f"{os.getloadavg()[0]:.2f}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if governor.is_file():
+        found["governor"] = governor.read_text(encoding="utf-8").strip()
+    for name in runtimes.NAMES:
+        version = runtimes.get(name).version()
+        if version is not None:
+            found[name] = version
+    found["numpy"] = importlib.metadata.version("numpy")
+    return found
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,1 @@
+"""Is every runtime equal to PyTorch: golden vectors, comparison, gates."""

@@ -1,0 +1,156 @@
+"""Golden vectors: images with the PyTorch outputs of every stage, replayed on any device.
+
+``golden/golden.json`` lists the cases. An image is there twice: as PNG to look at, and as
+``<case>.rgb.gz``, gzip of its rows of RGB bytes, which every platform reads without an image
+library. Exact tensors of more than 64 values are stored as the SHA-256 of their little-endian
+bytes, everything else as numbers (float32 values written out exactly); NaN is null.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from classkinfy_export import resampling
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Size
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import BundleError
+from classkinfy_export.frame import Pixels, frame, list_images
+
+FOLDER = "golden"
+INDEX = f"{FOLDER}/golden.json"
+_INLINE = 64
+_LESIONS = (
+    ("lesion_bare", "mel", 1, 0.0),
+    ("lesion_hair", "nv", 2, 1.0),
+    ("lesion_dense_hair", "bcc", 4, 1.0),
+)
+"""Name, diagnosis drawn, seed, probability of hair."""
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case, read back. ``expected`` holds numbers, or a hash for large tensors."""
+
+    name: str
+    image: Pixels
+    expected: dict[str, Array | str]
+
+
+def images(capture: Size, own: Path | None = None) -> Iterator[tuple[str, Pixels]]:
+    """Give the golden images: lesions with hair, hard patterns, and the user's own.
+
+    Args:
+        capture: their size.
+        own: a folder of photos, framed like any other.
+
+    Yields:
+        a name and uint8 [1, H, W, 3].
+    """
+    height, width = capture.height, capture.width
+    for name, dx, seed, hair in _LESIONS:
+        drawn = synthetic.lesion(dx, seed, height=450, width=600, hair=hair)
+        yield name, resampling.resize(drawn.image, height, width)[None]
+    for name, level in (("black", 0), ("white", 255)):
+        yield name, np.full((1, height, width, 3), level, np.uint8)
+    across = np.linspace(0, 255, width).astype(np.uint8)
+    down = np.linspace(255, 0, height).astype(np.uint8)
+    ramp = np.stack(
+        np.broadcast_arrays(across[None, :], down[:, None], across[None, ::-1]), axis=-1
+    )
+    yield "ramp", np.ascontiguousarray(ramp)[None]
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 15 + 1, width // 15 + 1, 3))
+    noise = coarse.astype(np.uint8).repeat(15, axis=0).repeat(15, axis=1)
+    yield "noise", np.ascontiguousarray(noise[:height, :width])[None]
+    if own is not None:
+        for path in list_images(own):
+            yield f"own_{path.stem}", frame(path, capture)
+
+
+def write(
+    folder: Path,
+    cases: Iterator[tuple[str, Pixels]],
+    reference: Callable[[Pixels], Mapping[str, Array]],
+) -> None:
+    """Write ``golden/`` below a bundle's folder.
+
+    Args:
+        folder: the bundle's folder.
+        cases: names and images.
+        reference: from an image to every tensor, by PyTorch.
+    """
+    target = folder / FOLDER
+    target.mkdir(parents=True)
+    written = []
+    for name, image in cases:
+        encoded = io.BytesIO()
+        Image.fromarray(image[0]).save(encoded, "PNG", optimize=True)
+        (target / f"{name}.png").write_bytes(encoded.getvalue())
+        (target / f"{name}.rgb.gz").write_bytes(gzip.compress(image.tobytes(), 9, mtime=0))
+        written.append(
+            {
+                "name": name,
+                "image": f"{name}.rgb.gz",
+                "picture": f"{name}.png",
+                "shape": list(image.shape),
+                "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+                "tensors": {k: _encode(v) for k, v in sorted(reference(image).items())},
+            }
+        )
+    content = {"schema_version": 1, "cases": written}
+    (folder / INDEX).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read(bundle: Bundle) -> list[Case]:
+    """Read a bundle's golden cases. Raises BundleError when it has none, or they are damaged."""
+    if INDEX not in bundle.manifest.files:
+        raise BundleError(
+            f"{bundle.path.name} holds no golden vectors",
+            hint="give --images, or export with golden: true",
+        )
+    try:
+        content = json.loads(bundle.read(INDEX))
+        return [_decode(bundle, case) for case in content["cases"]]
+    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        raise BundleError(f"{bundle.path.name}: golden vectors are damaged: {error}") from error
+
+
+def digest(value: Array) -> str:
+    """Return the SHA-256 of a tensor's little-endian bytes."""
+    little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+def _encode(value: Array) -> dict[str, Any]:
+    entry: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
+    if value.size > _INLINE and value.dtype == np.uint8:
+        return {**entry, "sha256": digest(value)}
+    flat = [None if isinstance(v, float) and math.isnan(v) else v for v in value.ravel().tolist()]
+    return {**entry, "values": flat}
+
+
+def _decode(bundle: Bundle, case: dict[str, Any]) -> Case:
+    raw = gzip.decompress(bundle.read(f"{FOLDER}/{case['image']}"))
+    image = np.frombuffer(raw, np.uint8).reshape(case["shape"])
+    expected: dict[str, Array | str] = {}
+    for name, entry in case["tensors"].items():
+        if "sha256" in entry:
+            expected[name] = str(entry["sha256"])
+        else:
+            values = [math.nan if v is None else v for v in entry["values"]]
+            expected[name] = np.array(values, entry["dtype"]).reshape(entry["shape"])
+    return Case(str(case["name"]), image, expected)

@@ -1,0 +1,252 @@
+"""Typed recipes, loaded from YAML: how to train, and what to export.
+
+Recipes are frozen. An unknown key, a wrong type or two fields that contradict each other raise
+``RecipeError`` with the file, the key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from classkinfy_export.contract import GraderVariant, NetworkSpec, QualityRule, Size
+from classkinfy_export.errors import RecipeError
+from classkinfy_export.taxonomy import Taxonomy
+
+FormatName = Literal["pytorch", "onnx", "litert"]
+Form = Literal["staged", "fused"]
+Precision = Literal["fp32"]
+
+_SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitRecipe(_Frozen):
+    """Shares of the lesions in each part; the rest is for training."""
+
+    val: float = Field(0.10, ge=0, lt=1)
+    calib: float = Field(0.05, ge=0, lt=1)
+    test: float = Field(0.20, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.val + self.calib + self.test >= 1:
+            raise ValueError("val + calib + test leave nothing to train on")
+        return self
+
+
+class NetworkRecipe(_Frozen):
+    """A network to train: a timm architecture, its start, its input."""
+
+    architecture: str = "tf_efficientnet_lite0"
+    weights: Literal["imagenet", "none"] = "imagenet"
+    """``imagenet``: from the installed weights package when it has them, else timm's hub."""
+    input_size: int = Field(224, ge=32, le=1024)
+    head: Literal["linear", "mlp"] = "linear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def spec(self, outputs: int) -> NetworkSpec:
+        """Return the network's spec for a number of outputs."""
+        return NetworkSpec(
+            architecture=self.architecture,
+            input_size=self.input_size,
+            outputs=outputs,
+            head=self.head,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+class FitRecipe(_Frozen):
+    """One training: optimiser, schedule, sampling, augmentation."""
+
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    sampling: Literal["natural", "square_root", "balanced"] = "square_root"
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    gradient_clip: float = Field(2.0, gt=0)
+    flips: bool = True
+    colour_jitter: float = Field(0.1, ge=0, lt=1)
+
+
+class ClassifierRecipe(_Frozen):
+    """The first stage."""
+
+    network: NetworkRecipe = NetworkRecipe()
+    fit: FitRecipe = FitRecipe()
+
+
+class GraderRecipe(_Frozen):
+    """The second stage: networks of their own, or heads on the classifier's trunk."""
+
+    variant: GraderVariant = "trunk"
+    network: NetworkRecipe | None = None
+    fit: FitRecipe = FitRecipe(epochs=40, batch_size=64, label_smoothing=0.0)
+
+    @model_validator(mode="after")
+    def _network_fits_variant(self) -> Self:
+        if (self.network is not None) != (self.variant == "separate"):
+            raise ValueError("'network' belongs to variant 'separate', and is needed there")
+        return self
+
+
+class TrainRecipe(_Frozen):
+    """Everything that a training run is made of, but the data."""
+
+    taxonomy: Taxonomy = Taxonomy()
+    capture: Size = Size(height=450, width=600)
+    hair_removal: bool = True
+    seed: int = 0
+    split: SplitRecipe = SplitRecipe()
+    classifier: ClassifierRecipe = ClassifierRecipe()
+    graders: GraderRecipe = GraderRecipe()
+    weights_licence: str = "CC-BY-NC-4.0"
+    """SPDX identifier of the weights' licence; HAM10000's data make it CC-BY-NC-4.0."""
+
+
+class ParityRecipe(_Frozen):
+    """Largest absolute difference from PyTorch that still passes, by tensor; exact ones need 0."""
+
+    probabilities: float = Field(1e-5, ge=0)
+    confidence: float = Field(1e-5, ge=0)
+    severity: float = Field(1e-5, ge=0)
+    embedding: float = Field(1e-3, ge=0)
+
+
+class ExportRecipe(_Frozen):
+    """What a bundle holds."""
+
+    name: str = Field("mobile", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    taxonomy: Taxonomy | None = None
+    """Only for checkpoints that do not carry their own."""
+    capture: Size = Size(height=450, width=600)
+    fit: Literal["crop", "pad"] = "crop"
+    """How ``frame`` makes a photo of another shape fit the capture's."""
+    hair_removal: bool = True
+    quality_rules: tuple[QualityRule, ...] = ()
+    formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)
+    forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
+    precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
+    opset: int = Field(18, ge=18, le=20)
+    pipeline_outputs: tuple[Literal["clean"], ...] = ()
+    golden: bool = True
+    parity: ParityRecipe = ParityRecipe()
+    weights_licence: str | None = None
+    """Only for checkpoints that do not carry their own."""
+
+
+_Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe)
+
+
+def find(name: str | Path) -> Path:
+    """Return the recipe's path: as given, or among the recipes this package ships.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    path = Path(name)
+    for candidate in (path, *(root / path for root in _SHIPPED)):
+        if candidate.is_file():
+            return candidate
+    raise RecipeError(
+        f"recipe {str(path)!r} does not exist",
+        hint="give a path, or one of the shipped train/*.yaml and export/*.yaml",
+    )
+
+
+def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ()) -> _Recipe:
+    """Read a recipe, apply ``key.sub=value`` overrides, and check it.
+
+    Args:
+        name: a path, or a shipped recipe's name such as ``train/mobile.yaml``.
+        kind: ``TrainRecipe`` or ``ExportRecipe``.
+        overrides: values in YAML, for example ``classifier.fit.epochs=2``.
+
+    Raises:
+        RecipeError: no such file, no YAML, an unknown key, a wrong or contradictory value.
+    """
+    path = find(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path} cannot be read as YAML: {error}") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {path} must hold keys and values, not {content!r}")
+    for override in overrides:
+        _override(content, override)
+    return parse(content, kind, source=str(path))
+
+
+def parse(content: dict[str, Any], kind: type[_Recipe], source: str = "recipe") -> _Recipe:
+    """Check a recipe's content. Raises RecipeError with one line for the first problem."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {explain(error, kind)}") from error
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Return one line for the first problem of a validation error, with what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(kind, first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        allowed = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {allowed}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        nested = _model_in(annotation)
+        if nested is None:
+            return []
+        kind = nested
+    return list(kind.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(
+            f"override {override!r} is not key=value", hint="for example classifier.fit.epochs=2"
+        )
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        nested = content.setdefault(parent, {})
+        if not isinstance(nested, dict):
+            raise RecipeError(f"override {override!r}: {parent!r} holds a value, not keys")
+        content = nested
+    try:
+        content[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: {value!r} is not YAML") from error

@@ -1,0 +1,1 @@
+"""Reports that a person opens: one self-contained page, plots included."""

@@ -1,0 +1,65 @@
+"""LiteRT with its XNNPACK delegate, by signature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
+from classkinfy_export.errors import BundleError
+from classkinfy_export.recipes import FormatName, Precision
+from classkinfy_export.runtimes.base import Array, Engine, Runtime
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+
+class LitertRuntime(Runtime):
+    """``ai-edge-litert``, CPU, XNNPACK."""
+
+    name: ClassVar[str] = "litert"
+    format: ClassVar[FormatName] = "litert"
+    package: ClassVar[str] = "ai-edge-litert"
+    module: ClassVar[str] = "ai_edge_litert"
+    extra: ClassVar[str] = "litert"
+
+    def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
+        return _LitertEngine(bundle, self.format, precision, threads)
+
+
+class _LitertEngine(Engine):
+    def __init__(
+        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
+    ) -> None:
+        super().__init__(bundle, format, precision, threads)
+        self._interpreters: dict[str, Interpreter] = {}
+        self._signatures: dict[tuple[str, str], Any] = {}
+
+    def _load(self, model: ModelFile, stage: str) -> None:
+        self._signature(model, model.entries[stage])
+
+    def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
+        outputs = self._signature(model, model.entries[spec.name])(**inputs)
+        return {tensor.name: outputs[tensor.name] for tensor in spec.outputs}
+
+    def _signature(self, model: ModelFile, entry: str) -> Any:  # noqa: ANN401  (untyped upstream)
+        key = (model.path, entry)
+        if key not in self._signatures:
+            if model.path not in self._interpreters:
+                from ai_edge_litert.interpreter import Interpreter
+
+                data = self.bundle.read(model.path)
+                try:
+                    self._interpreters[model.path] = Interpreter(
+                        model_content=data, num_threads=self.threads
+                    )
+                except (ValueError, RuntimeError) as error:
+                    raise BundleError(f"LiteRT cannot load {model.path}: {error}") from error
+            self._signatures[key] = self._interpreters[model.path].get_signature_runner(entry)
+        return self._signatures[key]
+
+    def close(self) -> None:
+        """Free the interpreters."""
+        self._signatures.clear()
+        self._interpreters.clear()

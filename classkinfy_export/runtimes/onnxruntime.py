@@ -1,0 +1,69 @@
+"""ONNX Runtime on the CPU, with its telemetry off before it is imported."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar
+
+from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
+from classkinfy_export.errors import BundleError
+from classkinfy_export.recipes import FormatName, Precision
+from classkinfy_export.runtimes.base import Array, Engine, Runtime
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class OnnxRuntime(Runtime):
+    """``onnxruntime``, CPU execution provider."""
+
+    name: ClassVar[str] = "onnxruntime"
+    format: ClassVar[FormatName] = "onnx"
+    package: ClassVar[str] = "onnxruntime"
+    module: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str] = ""
+
+    def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
+        return _OnnxEngine(bundle, self.format, precision, threads)
+
+
+class _OnnxEngine(Engine):
+    def __init__(
+        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
+    ) -> None:
+        super().__init__(bundle, format, precision, threads)
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def _load(self, model: ModelFile, stage: str) -> None:
+        self._session(model)
+
+    def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
+        names = [tensor.name for tensor in spec.outputs]
+        values = self._session(model).run(names, inputs)
+        return dict(zip(names, values, strict=True))
+
+    def _session(self, model: ModelFile) -> onnxruntime.InferenceSession:
+        if model.path not in self._sessions:
+            # The library writes a device id and may report usage unless told not to, at import.
+            os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            data = self.bundle.read(model.path)
+            try:
+                session = onnxruntime.InferenceSession(
+                    data, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # its exceptions share no base class
+                raise BundleError(f"ONNX Runtime cannot load {model.path}: {error}") from error
+            self._sessions[model.path] = session
+        return self._sessions[model.path]
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._sessions.clear()

@@ -1,0 +1,72 @@
+"""PyTorch, the reference: stages rebuilt from the bundle's weights. The one bridge to torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
+from classkinfy_export.recipes import FormatName, Precision
+from classkinfy_export.runtimes.base import Array, Engine, Runtime
+
+
+class PytorchRuntime(Runtime):
+    """Eager PyTorch on the CPU."""
+
+    name: ClassVar[str] = "pytorch"
+    format: ClassVar[FormatName] = "pytorch"
+    package: ClassVar[str] = "torch"
+    module: ClassVar[str] = "torch"
+    extra: ClassVar[str] = "export"
+
+    def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
+        return _PytorchEngine(bundle, self.format, precision, threads)
+
+
+class _PytorchEngine(Engine):
+    def __init__(
+        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
+    ) -> None:
+        super().__init__(bundle, format, precision, threads)
+        from classkinfy_export.stages import checkpoint
+        from classkinfy_export.stages.assembly import assemble
+
+        manifest = bundle.manifest
+        weights = {}
+        for model in manifest.models:
+            if model.format == format:
+                stage = next(name for name in model.entries if name in manifest.networks)
+                weights[stage] = checkpoint.from_bytes(bundle.read(model.path), model.path)
+        graders = {
+            spec.diagnosis: weights[spec.name]
+            for spec in manifest.stages
+            if spec.diagnosis is not None and spec.name in weights
+        }
+        assembly = assemble(
+            weights["classify"],
+            graders,
+            capture=manifest.capture,
+            hair_removal=manifest.hair_removal,
+            rules=manifest.quality_rules,
+            pipeline_outputs=tuple(t.name for t in manifest.pipeline.outputs)
+            if manifest.pipeline
+            else (),
+        )
+        self._modules = {**assembly.modules, PIPELINE: assembly.pipeline}
+
+    def close(self) -> None:
+        """The modules go with the engine."""
+
+    def _load(self, model: ModelFile, stage: str) -> None:
+        """Everything is loaded when the engine opens."""
+
+    def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
+        import torch
+
+        # Threads are a process-wide setting; another engine may have changed it.
+        torch.set_num_threads(self.threads)
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs]
+            outputs = self._modules[spec.name](*tensors)
+        return {tensor.name: outputs[tensor.name].numpy() for tensor in spec.outputs}

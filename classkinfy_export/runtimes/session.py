@@ -1,0 +1,168 @@
+"""A photo to an answer: stages run in order, only the routed grader, in either form."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from classkinfy_export.bundle.manifest import PIPELINE
+from classkinfy_export.contract import QUALITY_MEASURES, grade_stage
+from classkinfy_export.decision import decide
+from classkinfy_export.errors import BundleError
+from classkinfy_export.frame import Pixels, Source, frame
+from classkinfy_export.recipes import Form
+from classkinfy_export.runtimes.base import Array, Engine
+from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a bundle says about one image."""
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    """Quality rules that the image breaks; some refuse it, some only advise."""
+    quality: dict[str, float]
+    diagnosis: str | None
+    """None when the image was refused."""
+    confidence: float
+    probabilities: dict[str, float]
+    severity: str | None
+    """A proxy grade; None when the diagnosis is not graded."""
+    severity_probabilities: dict[str, float] | None
+    bundle: str
+    """SHA-256 of the manifest."""
+    runtime: str
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, the disclaimers with them."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["reasons"] = list(self.reasons)
+        return {**values, "severity_notice": PROXY_NOTICE, "disclaimer": DISCLAIMER}
+
+
+class Session:
+    """An opened bundle that answers.
+
+    Args:
+        engine: a bundle in a runtime.
+        form: ``staged`` runs stage after stage and opens a grader when it is first routed to;
+            ``fused`` runs the one graph.
+
+    Raises:
+        BundleError: the bundle does not hold this form in the engine's format.
+    """
+
+    def __init__(self, engine: Engine, form: Form = "staged") -> None:
+        needed = PIPELINE if form == "fused" else "prepare"
+        if not engine.has(needed):
+            raise BundleError(
+                f"the bundle has no {form} form in {engine.format}",
+                hint=f"add {form!r} to the recipe's forms, or run the other form",
+            )
+        self.engine = engine
+        self.form: Form = form
+        self.manifest = engine.bundle.manifest
+
+    def run(
+        self,
+        image: Pixels,
+        also_grade: Iterable[str] = (),
+        timings_ms: dict[str, float] | None = None,
+    ) -> dict[str, Array]:
+        """Run the pipeline on one framed image.
+
+        Args:
+            image: uint8 [1, H, W, 3] RGB.
+            also_grade: diagnoses whose graders run beside the routed one (staged form); their
+                outputs are under ``severity_<dx>``.
+            timings_ms: filled with the time of each stage, when given.
+
+        Returns:
+            every tensor of ``contract.pipeline_spec``, in the staged form also ``clean``,
+            ``embedding`` where there is one, and ``severity_<dx>`` of each grader that ran.
+        """
+        clock = timings_ms if timings_ms is not None else {}
+        if self.form == "fused":
+            return self._timed(PIPELINE, {"image": image}, clock)
+        tensors: dict[str, Array] = {"image": image}
+        tensors |= self._timed("prepare", tensors, clock)
+        tensors |= self._timed("classify", tensors, clock)
+        decision = decide(tensors["quality"], tensors["probabilities"], self.manifest.quality_rules)
+        severities = len(self.manifest.taxonomy.severities)
+        severity: Array = np.full((1, severities), np.nan, np.float32)
+        graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}
+        routed = self.manifest.taxonomy.classes[decision.diagnosis] if decision.accepted else None
+        for dx in {routed, *also_grade} & graded:
+            assert dx is not None
+            given = self._timed(grade_stage(dx), tensors, clock)["severity"]
+            tensors[f"severity_{dx}"] = given
+            if dx == routed:
+                severity = given
+        del tensors["image"]
+        return {
+            **tensors,
+            "accepted": np.array([decision.accepted], np.int32),
+            "reasons": np.array([decision.reasons], np.int32),
+            "diagnosis": np.array([decision.diagnosis], np.int32),
+            "confidence": np.array([decision.confidence], np.float32),
+            "severity": severity,
+        }
+
+    def predict(self, source: Source) -> Prediction:
+        """Frame a photo and answer.
+
+        Args:
+            source: a path, encoded bytes, or decoded uint8 [h, w, 3] RGB.
+
+        Raises:
+            ImageError: the source is not a complete image.
+        """
+        clock: dict[str, float] = {}
+        start = time.perf_counter()
+        image = frame(source, self.manifest.capture, self.manifest.fit)
+        clock["frame"] = (time.perf_counter() - start) * 1e3
+        return self._interpret(self.run(image, timings_ms=clock), clock)
+
+    def _timed(
+        self, stage: str, tensors: dict[str, Array], clock: dict[str, float]
+    ) -> dict[str, Array]:
+        start = time.perf_counter()
+        outputs = self.engine.run(stage, tensors)
+        clock[stage] = (time.perf_counter() - start) * 1e3
+        return outputs
+
+    def _interpret(self, tensors: dict[str, Array], clock: dict[str, float]) -> Prediction:
+        taxonomy = self.manifest.taxonomy
+        index = int(tensors["diagnosis"][0])
+        reasons = int(tensors["reasons"][0])
+        severity = [float(p) for p in tensors["severity"][0]]
+        graded = not any(math.isnan(p) for p in severity)
+        names = taxonomy.severities
+        return Prediction(
+            accepted=bool(tensors["accepted"][0]),
+            reasons=tuple(
+                rule.reason
+                for bit, rule in enumerate(self.manifest.quality_rules)
+                if reasons >> bit & 1
+            ),
+            quality=_named(QUALITY_MEASURES, tensors["quality"]),
+            diagnosis=taxonomy.classes[index] if index >= 0 else None,
+            confidence=float(tensors["confidence"][0]),
+            probabilities=_named(taxonomy.classes, tensors["probabilities"]),
+            severity=names[int(np.argmax(severity))] if graded else None,
+            severity_probabilities=_named(names, tensors["severity"]) if graded else None,
+            bundle=self.engine.bundle.sha256,
+            runtime=f"{self.engine.format} {self.engine.precision} {self.form}",
+            timings_ms=clock,
+        )
+
+
+def _named(names: Iterable[str], values: Array) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, values[0], strict=True)}

@@ -1,0 +1,1 @@
+"""The modules that are trained and exported: one module, no train/serve skew."""

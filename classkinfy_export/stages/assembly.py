@@ -1,0 +1,156 @@
+"""Checkpoints to stages: which modules a pipeline is made of, and what each takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from classkinfy_export import contract
+from classkinfy_export.contract import GraderVariant, QualityRule, Size, StageSpec
+from classkinfy_export.errors import CheckpointError
+from classkinfy_export.stages.checkpoint import Checkpoint
+from classkinfy_export.stages.classify import Classify
+from classkinfy_export.stages.decide import Decide
+from classkinfy_export.stages.grade import GradeHead, GradeNetwork
+from classkinfy_export.stages.network import Network
+from classkinfy_export.stages.pipeline import Pipeline
+from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A pipeline in parts. ``modules`` and ``specs`` have the same keys, in running order."""
+
+    taxonomy: Taxonomy
+    capture: Size
+    variant: GraderVariant | None
+    """None when nothing is graded."""
+    modules: dict[str, nn.Module]
+    specs: dict[str, StageSpec]
+    decide: Decide
+    pipeline: Pipeline
+    pipeline_spec: StageSpec
+    checkpoints: dict[str, Checkpoint]
+
+
+def assemble(
+    classifier: Checkpoint,
+    graders: Mapping[str, Checkpoint],
+    *,
+    capture: Size,
+    hair_removal: bool,
+    rules: tuple[QualityRule, ...],
+    pipeline_outputs: tuple[str, ...] = (),
+) -> Assembly:
+    """Put checkpoints together into stages.
+
+    Args:
+        classifier: the first-stage checkpoint.
+        graders: by diagnosis; any subset of the classes.
+        capture: the size of the camera image.
+        hair_removal: whether ``prepare`` fills hair.
+        rules: quality rules.
+        pipeline_outputs: what the fused graph gives beside the decision.
+
+    Raises:
+        CheckpointError: a grader does not belong to this classifier.
+    """
+    taxonomy = classifier.info.taxonomy
+    variant = _variant(classifier, graders)
+    network = classifier.module
+    assert isinstance(network, Network)
+    size = capture.as_tuple()
+    width = network.embedding_width if variant == "trunk" else None
+
+    prepare = Prepare(hair_removal)
+    classify = Classify(network, size, embedding=width is not None)
+    grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
+    modules: dict[str, nn.Module] = {"prepare": prepare, "classify": classify}
+    specs = {
+        "prepare": contract.prepare_spec(capture),
+        "classify": contract.classify_spec(capture, taxonomy, width),
+    }
+    checkpoints = {"classify": classifier}
+    for dx, module in grades.items():
+        stage = contract.grade_stage(dx)
+        modules[stage] = module
+        specs[stage] = contract.grade_spec(capture, taxonomy, dx, width)
+        checkpoints[stage] = graders[dx]
+    decide = Decide(rules)
+    pipeline = Pipeline(
+        prepare, classify, decide, grades, taxonomy, give_clean="clean" in pipeline_outputs
+    )
+    for part in (*modules.values(), decide, pipeline):
+        part.eval().requires_grad_(False)
+    return Assembly(
+        taxonomy=taxonomy,
+        capture=capture,
+        variant=variant,
+        modules=modules,
+        specs=specs,
+        decide=decide,
+        pipeline=pipeline,
+        pipeline_spec=contract.pipeline_spec(capture, taxonomy, pipeline_outputs),
+        checkpoints=checkpoints,
+    )
+
+
+def _grade(checkpoint: Checkpoint, size: tuple[int, int]) -> GradeNetwork | GradeHead:
+    if isinstance(checkpoint.module, Network):
+        return GradeNetwork(checkpoint.module, size)
+    assert isinstance(checkpoint.module, nn.Sequential)
+    return GradeHead(checkpoint.module)
+
+
+def _variant(classifier: Checkpoint, graders: Mapping[str, Checkpoint]) -> GraderVariant | None:
+    if classifier.info.role != "classifier":
+        raise CheckpointError("the checkpoint given as classifier is a grader")
+    taxonomy = classifier.info.taxonomy
+    for dx, grader in graders.items():
+        if dx not in taxonomy.classes:
+            raise CheckpointError(
+                f"a grader is given for {dx!r}, which is not a class "
+                f"({', '.join(taxonomy.classes)})"
+            )
+        if grader.info.role != "grader" or grader.info.diagnosis != dx:
+            raise CheckpointError(
+                f"the checkpoint given as grader of {dx!r} is "
+                f"{grader.info.role} of {grader.info.diagnosis!r}"
+            )
+        if grader.info.taxonomy.severities != taxonomy.severities:
+            raise CheckpointError(f"the grader of {dx!r} has other severities than the classifier")
+        if grader.info.variant == "trunk" and grader.info.trunk_sha256 != classifier.sha256:
+            raise CheckpointError(
+                f"the head of {dx!r} was trained on another classifier's features",
+                hint="export the run as a whole, or train the graders again",
+            )
+    variants = {grader.info.variant for grader in graders.values()}
+    if len(variants) > 1:
+        raise CheckpointError("graders of both variants are given; all must be of one")
+    return variants.pop() if variants else None
+
+
+def trace(assembly: Assembly, image: Tensor) -> dict[str, Tensor]:
+    """Run everything on one image: the pipeline, and every grader whether routed to or not.
+
+    Args:
+        assembly: the stages.
+        image: uint8 [1, H, W, 3].
+
+    Returns:
+        the pipeline's tensors, ``clean``, ``embedding`` where there is one, and
+        ``severity_<dx>`` of every grader.
+    """
+    with torch.inference_mode():
+        tensors = assembly.pipeline(image)
+        tensors |= {"clean": assembly.modules["prepare"](image)["clean"]}
+        tensors |= assembly.modules["classify"](tensors["clean"])
+        for stage, spec in assembly.specs.items():
+            if spec.diagnosis is not None:
+                given = assembly.modules[stage](tensors[spec.inputs[0].name])["severity"]
+                tensors[f"severity_{spec.diagnosis}"] = given
+    return dict(tensors)

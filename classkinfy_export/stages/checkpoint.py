@@ -1,0 +1,155 @@
+"""Weights on disk: this project's safetensors, which say what they are, and reading them back.
+
+A checkpoint is one network or one head, in one ``.safetensors`` file whose header holds
+``CheckpointInfo`` as JSON. Nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from classkinfy_export.contract import GraderVariant, NetworkSpec
+from classkinfy_export.errors import CheckpointError
+from classkinfy_export.recipes import explain
+from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.taxonomy import Taxonomy
+
+SUFFIX = ".safetensors"
+_HEADER = "classkinfy"
+
+
+class CheckpointInfo(BaseModel):
+    """What a checkpoint is: enough to rebuild the network and to fit it into a pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    role: Literal["classifier", "grader"]
+    network: NetworkSpec
+    taxonomy: Taxonomy
+    variant: GraderVariant = "separate"
+    diagnosis: str | None = None
+    """The class that a grader grades."""
+    trunk_sha256: str | None = None
+    """For a head: the hash of the classifier weights whose embedding it was trained on."""
+    weights_licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    ``module`` is a ``Network``, or a head (``nn.Sequential``) when ``info.variant`` is ``trunk``.
+    ``sha256`` is that of the weights, whatever file they came from.
+    """
+
+    info: CheckpointInfo
+    module: nn.Module
+    sha256: str
+
+
+def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkpoint:
+    """Build the network that ``info`` describes and load the weights into it.
+
+    Args:
+        info: what the weights are.
+        state: the weights, under this project's names.
+        source: what to call them in an error.
+
+    Raises:
+        CheckpointError: names or shapes do not fit, or a value is NaN or infinite.
+    """
+    if info.variant == "trunk":
+        width = max((t.shape[1] for t in state.values() if t.ndim == 2), default=0)
+        module: nn.Module = make_head(info.network.head, width, info.network.outputs)
+    else:
+        module = Network(info.network)
+    _load(module, state, info.network, source)
+    return Checkpoint(info, module.eval(), weights_sha256(module))
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], spec: NetworkSpec, source: str) -> None:
+    expected = module.state_dict()
+    # BatchNorm's batch counter is not a weight; older checkpoints lack it.
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected]
+    if missing or unexpected:
+        which = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r}"
+        raise CheckpointError(
+            f"{source} does not fit {spec.architecture}: it {which} "
+            f"({len(missing)} missing, {len(unexpected)} unexpected)",
+            hint="give the checkpoint of this architecture, or change the architecture",
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{source} does not fit {spec.architecture} with {spec.outputs} outputs: {name} "
+                f"has shape {list(tensor.shape)}, expected {list(expected[name].shape)}",
+                hint="check the number of classes and the architecture",
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{source} holds NaN or infinite weights in {name}",
+                hint="the training diverged; export an earlier checkpoint",
+            )
+    module.load_state_dict(state, strict=False)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 over names, shapes and bytes of a module's weights, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """Serialise a checkpoint: the same weights give the same bytes."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.module.state_dict().items()}
+    header = checkpoint.info.model_dump_json()
+    return safetensors.torch.save(tensors, metadata={_HEADER: header})
+
+
+def from_bytes(data: bytes, source: str) -> Checkpoint:
+    """Read a checkpoint. Raises CheckpointError when it is not one of this project's, or broken."""
+    try:
+        state = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER]
+    except (safetensors.SafetensorError, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{source} is not a checkpoint of this toolkit, or is damaged: {error}",
+            hint="give a .safetensors file that 'classkinfy train' wrote, or an origin .pth",
+        ) from error
+    try:
+        info = CheckpointInfo.model_validate_json(header)
+    except ValidationError as error:
+        raise CheckpointError(f"{source}: {explain(error, CheckpointInfo)}") from error
+    return build(info, state, source)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint file. Raises CheckpointError when it is missing, foreign or damaged."""
+    return from_bytes(read(path), path.name)
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes. Raises CheckpointError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} cannot be read: {error.strerror}",
+            hint="check the path",
+        ) from error

@@ -1,0 +1,65 @@
+"""A network: fixed-size pixels to logits. Normalisation is its first layer."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from classkinfy_export.contract import NetworkSpec
+from classkinfy_export.errors import CheckpointError
+
+_MLP_WIDTH = 128
+
+
+class Network(nn.Module):
+    """A timm backbone and a head, on pixel levels.
+
+    Args:
+        spec: architecture, head, input size, mean and std.
+
+    Raises:
+        CheckpointError: timm knows no such architecture.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        if not timm.is_model(spec.architecture):
+            raise CheckpointError(
+                f"architecture {spec.architecture!r} is not a timm model",
+                hint="timm.list_models() names them all",
+            )
+        self.backbone = timm.create_model(spec.architecture, num_classes=0)
+        self.embedding_width = int(getattr(self.backbone, "num_features"))  # noqa: B009
+        """Width of the pooled features."""
+        self.head = make_head(spec.head, self.embedding_width, spec.outputs)
+        std = torch.tensor(spec.std).view(1, 3, 1, 1)
+        mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
+        self.register_buffer("scale", 1.0 / (255.0 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def embed(self, levels: Tensor) -> Tensor:
+        """Pool features from float32 [n, 3, s, s], 0..255, to float32 [n, embedding_width]."""
+        features: Tensor = self.backbone(levels * self.scale + self.shift)
+        return features
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Compute logits, float32 [n, outputs], from float32 [n, 3, s, s], 0..255."""
+        logits: Tensor = self.head(self.embed(levels))
+        return logits
+
+
+def make_head(kind: str, width: int, outputs: int) -> nn.Sequential:
+    """Return a head: ``linear``, or ``mlp`` as the origin project's graders have it."""
+    if kind == "linear":
+        return nn.Sequential(nn.Linear(width, outputs))
+    return nn.Sequential(
+        nn.Dropout(0.3),
+        nn.Linear(width, _MLP_WIDTH),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(_MLP_WIDTH, outputs),
+    )

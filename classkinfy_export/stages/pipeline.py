@@ -1,0 +1,91 @@
+"""The whole pipeline as one module: camera bytes in, decision out.
+
+Heads on a shared trunk cost nothing, so all of them are computed and the right row is selected:
+no control flow, and every format can hold the graph. Separate networks are routed by a Python
+branch, which runs but does not export; ONNX composes its fused graph from the stages instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from classkinfy_export.stages.classify import Classify
+from classkinfy_export.stages.decide import Decide
+from classkinfy_export.stages.grade import GradeHead, GradeNetwork
+from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.taxonomy import Taxonomy
+
+
+class Pipeline(nn.Module):
+    """``image`` to everything in ``contract.pipeline_spec``.
+
+    Args:
+        prepare: hair removal and quality.
+        classify: the classifier; gives ``embedding`` when the graders are heads.
+        decide: the quality rules.
+        graders: by diagnosis, all of one variant; may be empty.
+        taxonomy: the classes.
+        give_clean: also output ``clean``.
+    """
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        classify: Classify,
+        decide: Decide,
+        graders: Mapping[str, GradeNetwork | GradeHead],
+        taxonomy: Taxonomy,
+        give_clean: bool = False,
+    ) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.classify = classify
+        self.decide = decide
+        self.graders = nn.ModuleDict(dict(graders))
+        self.routes = tuple(taxonomy.index(dx) for dx in graders)
+        self.severities = len(taxonomy.severities)
+        self.give_clean = give_clean
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Run on uint8 [1, h, w, 3] RGB."""
+        prepared = self.prepare(image)
+        classified = self.classify(prepared["clean"])
+        decided = self.decide(prepared["quality"], classified["probabilities"])
+        if "embedding" in classified:
+            severity = self._select(decided["diagnosis"], classified["embedding"])
+        else:
+            severity = self._route(decided["diagnosis"], prepared["clean"])
+        outputs = {
+            "quality": prepared["quality"],
+            "accepted": decided["accepted"],
+            "reasons": decided["reasons"],
+            "probabilities": classified["probabilities"],
+            "diagnosis": decided["diagnosis"],
+            "confidence": decided["confidence"],
+            "severity": severity,
+        }
+        if self.give_clean:
+            outputs["clean"] = prepared["clean"]
+        return outputs
+
+    def _select(self, diagnosis: Tensor, embedding: Tensor) -> Tensor:
+        severity = torch.zeros((1, self.severities))
+        hits = torch.zeros_like(diagnosis)
+        for route, grader in zip(self.routes, self.graders.values(), strict=True):
+            hit = (diagnosis == route).to(torch.int32)
+            severity = severity + grader(embedding)["severity"] * hit.to(torch.float32)[:, None]
+            hits = hits + hit
+        return torch.where(hits[:, None] > 0, severity, self._ungraded())
+
+    def _route(self, diagnosis: Tensor, clean: Tensor) -> Tensor:
+        for route, grader in zip(self.routes, self.graders.values(), strict=True):
+            if int(diagnosis) == route:
+                severity: Tensor = grader(clean)["severity"]
+                return severity
+        return self._ungraded()
+
+    def _ungraded(self) -> Tensor:
+        return torch.full((1, self.severities), float("nan"))

@@ -1,0 +1,1 @@
+"""Training the two stages, on pixels that the deployed ``prepare`` and resize produced."""

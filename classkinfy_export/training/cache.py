@@ -1,0 +1,130 @@
+"""Decode, frame, prepare and resize every image once; training then reads memory.
+
+The cached bytes are what the deployed pipeline feeds its network: the same ``frame``, the same
+``Prepare`` and ``Resize`` modules. The cache's name is a hash of everything that shapes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from classkinfy_export.contract import Size
+from classkinfy_export.frame import frame
+from classkinfy_export.imaging.resize import Resize
+from classkinfy_export.stages.prepare import Prepare, to_pixels, to_planes
+
+Levels = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+_VERSION = "1"
+
+
+def resized(
+    records: pd.DataFrame,
+    *,
+    input_size: int,
+    capture: Size,
+    hair_removal: bool,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Levels:
+    """Return every record's network input, from the cache or made now.
+
+    Args:
+        records: with a column ``path``; row i of the result belongs to row i.
+        input_size: side of the network's input, pixels.
+        capture: the contract's image size.
+        hair_removal: as deployed.
+        folder: where the cache is kept.
+        progress: called with (done, total).
+
+    Returns:
+        uint8 [n, input_size, input_size, 3], memory-mapped, read-only.
+
+    Raises:
+        ImageError: an image cannot be decoded; nothing is cached.
+    """
+    paths = [str(path) for path in records["path"]]
+    file = folder / f"{_key(paths, input_size, capture, hair_removal)}.npy"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".cache.", dir=folder))
+        try:
+            _fill(temporary / file.name, paths, input_size, capture, hair_removal, progress)
+            (temporary / file.name).replace(file)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    cached: Levels = np.load(file, mmap_mode="r")
+    return cached
+
+
+def _key(paths: list[str], input_size: int, capture: Size, hair_removal: bool) -> str:
+    digest = hashlib.sha256()
+    settings = [_VERSION, input_size, capture.height, capture.width, hair_removal]
+    digest.update(json.dumps(settings).encode())
+    for path in paths:
+        status = Path(path).stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _fill(
+    file: Path,
+    paths: list[str],
+    input_size: int,
+    capture: Size,
+    hair_removal: bool,
+    progress: Progress | None,
+) -> None:
+    shape = (len(paths), input_size, input_size, 3)
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    workers = min(os.cpu_count() or 1, len(paths) // 64)
+    loader = DataLoader(
+        _Inputs(paths, input_size, capture, hair_removal),
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    for index, levels in enumerate(loader):
+        array[index] = levels
+        if progress is not None:
+            progress(index + 1, len(paths))
+    array.flush()
+
+
+class _Inputs(TorchDataset[Levels]):
+    def __init__(
+        self, paths: list[str], input_size: int, capture: Size, hair_removal: bool
+    ) -> None:
+        self.paths = paths
+        self.capture = capture
+        self.prepare = Prepare(hair_removal)
+        self.resize = Resize(capture.as_tuple(), (input_size, input_size))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Levels:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                image = torch.from_numpy(frame(self.paths[index], self.capture))
+                clean = self.prepare(image)["clean"]
+                levels: Levels = to_pixels(self.resize(to_planes(clean)))[0].numpy()
+        finally:
+            torch.set_num_threads(threads)
+        return levels
