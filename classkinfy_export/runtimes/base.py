@@ -85,6 +85,10 @@ class Engine(ABC):
         return self._run(self._model(stage), spec, inputs)
 
     @abstractmethod
+    def opened(self) -> list[str]:
+        """Return the paths of the model files that are open, in the order they were opened."""
+
+    @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; running a stage afterwards opens it again."""
 

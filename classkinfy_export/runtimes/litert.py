@@ -59,6 +59,10 @@ class _LitertEngine(Engine):
             self._signatures[key] = self._interpreters[model.path].get_signature_runner(entry)
         return self._signatures[key]
 
+    def opened(self) -> list[str]:
+        """Return the open model files."""
+        return list(self._interpreters)
+
     def close(self) -> None:
         """Free the interpreters."""
         self._signatures.clear()

@@ -64,6 +64,10 @@ class _OnnxEngine(Engine):
             self._sessions[model.path] = session
         return self._sessions[model.path]
 
+    def opened(self) -> list[str]:
+        """Return the open model files."""
+        return list(self._sessions)
+
     def close(self) -> None:
         """Free the sessions."""
         self._sessions.clear()

@@ -55,6 +55,10 @@ class _PytorchEngine(Engine):
         )
         self._modules = {**assembly.modules, PIPELINE: assembly.pipeline}
 
+    def opened(self) -> list[str]:
+        """Return the model files: all of them, they are the assembly."""
+        return [m.path for m in self.bundle.manifest.models if m.format == self.format]
+
     def close(self) -> None:
         """The modules go with the engine."""
 

@@ -237,9 +237,9 @@ def test_a_class_of_the_recipe_without_a_column_is_refused(tmp_path: Path) -> No
 
 def test_a_truncated_jpeg_is_found_and_named(tmp_path: Path) -> None:
     root = kaggle(tmp_path)
-    done: list[str] = []
-    check_images(opened(root), done.append)
-    assert done == ["ISIC_1", "ISIC_2", "ISIC_3"]
+    done: list[tuple[int, int]] = []
+    check_images(opened(root), lambda *call: done.append(call))
+    assert done == [(1, 3), (2, 3), (3, 3)]
     victim = root / "ham10000_IMAGES_part_2" / "ISIC_2.jpg"
     victim.write_bytes(victim.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"ISIC_2\.jpg is truncated or corrupt.*download it again"):

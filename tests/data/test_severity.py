@@ -223,9 +223,12 @@ def folder(root: Path) -> Dataset:
 
 
 def test_a_data_set_is_measured_from_its_files_in_the_order_asked(tmp_path: Path) -> None:
-    done: list[str] = []
-    frame = severity.measure_dataset(folder(tmp_path), ["I2", "I0"], done.append)
-    assert list(frame.index) == done == ["I2", "I0"]
+    done: list[tuple[int, int]] = []
+    frame = severity.measure_dataset(
+        folder(tmp_path), ["I2", "I0"], lambda *call: done.append(call)
+    )
+    assert list(frame.index) == ["I2", "I0"]
+    assert done == [(1, 2), (2, 2)]
     assert list(frame.columns) == COLUMNS
     for image_id, radius in (("I2", 20), ("I0", 10)):
         expected = measure(noise(60, 80, int(image_id[1])), disc(radius, 60, 80))

@@ -1,0 +1,291 @@
+"""One self-contained page about a bundle: what it holds, does, proves and costs.
+
+The page loads nothing: styles, plots and pictures are inside it, it has no script, and its
+content policy forbids any. Everything in it comes from the bundle, and text from a bundle is
+escaped. Figures come from ``evidence/``; a section without evidence names the command that makes
+it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from classkinfy_export.bundle.manifest import PIPELINE, Manifest
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import BundleError
+from classkinfy_export.latency.host import LatencyReport
+from classkinfy_export.parity.compare import TensorParity
+from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.recipes import explain
+from classkinfy_export.reporting import examples, plots
+from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
+
+Progress = Callable[[int, int], None]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PARTS = ("val", "calib", "test")
+_NONE = "\N{EN DASH}"
+_Report = TypeVar("_Report", bound=BaseModel)
+
+
+class _Figures(BaseModel):
+    """What ``training.metrics.summarise`` gives for one part; all but ``n`` absent at n = 0."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    n: int
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    auroc: float | None = None
+    recall: dict[str, float] = {}
+    classes: tuple[str, ...] = ()
+    confusion_matrix: tuple[tuple[int, ...], ...] = ()
+
+
+class _Accuracy(BaseModel):
+    """``metrics.json`` of a training run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: dict[str, Any] = {}
+    classifier: dict[str, _Figures]
+    graders: dict[str, dict[str, _Figures]] = {}
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    state: str
+    """``passed``, ``failed`` or ``unknown``: also the badge's CSS class."""
+    text: str
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of the model files of one format; a file in both forms counts for each."""
+
+    format: str
+    precision: str
+    files: int
+    staged: int
+    fused: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """How the test part's decisions fall on the malignant and the benign side."""
+
+    malignant: int
+    malignant_kept: int
+    benign: int
+    benign_kept: int
+
+
+def render(bundle: Bundle, progress: Progress = lambda done, total: None) -> str:
+    """Draw the page.
+
+    Args:
+        bundle: an opened bundle; its golden images are run when a runtime is installed.
+        progress: called with (done, total) steps.
+
+    Returns:
+        HTML. The same bundle, evidence and runtime give the same text.
+    """
+    manifest = bundle.manifest
+    problems: dict[str, str] = {}
+    evidence = bundle.evidence()
+    accuracy = _read(_Accuracy, evidence, "accuracy", problems)
+    parity = _read(ParityReport, evidence, "parity", problems)
+    latency = _read(LatencyReport, evidence, "latency", problems)
+    gallery: examples.Gallery | None = None
+    steps = 1
+    try:
+        gallery = examples.run(bundle, lambda done, total: progress(done, total + 1))
+        steps += len(gallery.examples)
+    except BundleError as error:
+        problems["examples"] = str(error)
+    page = _environment().get_template("report.html")
+    text = page.render(
+        manifest=manifest,
+        sha256=bundle.sha256,
+        disclaimer=DISCLAIMER,
+        proxy_notice=PROXY_NOTICE,
+        verdict=_verdict(parity),
+        sizes=_sizes(manifest),
+        graded={spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None},
+        steps=[
+            (kind, list(specs))
+            for kind, specs in itertools.groupby(manifest.stages, lambda spec: spec.kind)
+        ],
+        problems=problems,
+        gallery=gallery,
+        accuracy=accuracy,
+        parts=_PARTS,
+        sides=_sides(manifest, accuracy),
+        parity=parity,
+        runs=_runs(parity),
+        latency=latency,
+        plots=_plots(manifest, accuracy, parity, latency),
+    )
+    progress(steps, steps)
+    return text
+
+
+def _read(
+    model: type[_Report],
+    evidence: Mapping[str, dict[str, Any]],
+    name: str,
+    problems: dict[str, str],
+) -> _Report | None:
+    """Read one evidence file; what is not as this toolkit writes it becomes a problem."""
+    if name not in evidence:
+        return None
+    content = evidence[name]
+    rows = content.get("tensors")
+    if name == "parity" and isinstance(rows, list):
+        # A strict JSON writer turns infinity and NaN into null.
+        given = {"minimum_tolerance": math.inf, "mean_error": math.nan}
+        filled = [
+            {**row, **{k: v for k, v in given.items() if row.get(k) is None}}
+            if isinstance(row, dict)
+            else row
+            for row in rows
+        ]
+        content = {**content, "tensors": filled}
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems[name] = f"evidence/{name}.json cannot be read: {explain(error, model)}"
+        return None
+
+
+def _verdict(parity: ParityReport | None) -> _Verdict:
+    if parity is None:
+        return _Verdict("unknown", "parity not verified")
+    # Evidence is not signed: the verdict is what its rows say, not only what its summary says.
+    ran = bool(parity.tensors) and bool(parity.decisions)
+    held = all(row.passed for row in parity.decisions) and all(
+        row.passed and row.minimum_tolerance <= row.tolerance for row in parity.tensors
+    )
+    if not (parity.passed and ran and held):
+        return _Verdict("failed", "parity FAILED" if ran else "parity FAILED: nothing ran")
+    missing = len(parity.not_run)
+    suffix = f", {missing} runtime{'' if missing == 1 else 's'} not run" if missing else ""
+    return _Verdict("passed", f"parity passed{suffix}")
+
+
+def _runs(parity: ParityReport | None) -> dict[tuple[str, str], list[TensorParity]]:
+    runs: dict[tuple[str, str], list[TensorParity]] = {}
+    for row in parity.tensors if parity else ():
+        runs.setdefault((row.runtime, row.form), []).append(row)
+    return runs
+
+
+def _sizes(manifest: Manifest) -> list[_Sizes]:
+    found = []
+    for key in dict.fromkeys((m.format, m.precision) for m in manifest.models):
+        ours = [m for m in manifest.models if (m.format, m.precision) == key]
+        size = {m.path: manifest.files[m.path].size_bytes for m in ours}
+        staged = {m.path for m in ours if set(m.entries) - {PIPELINE}}
+        fused = {m.path for m in ours if PIPELINE in m.entries}
+        found.append(
+            _Sizes(
+                format=key[0],
+                precision=key[1],
+                files=len(size),
+                staged=sum(size[path] for path in staged),
+                fused=sum(size[path] for path in fused),
+                total=sum(size.values()),
+            )
+        )
+    return found
+
+
+def _sides(manifest: Manifest, accuracy: _Accuracy | None) -> _Sides | None:
+    test = accuracy.classifier.get("test") if accuracy else None
+    if test is None or not _drawable(test):
+        return None
+    malignant = [name in manifest.taxonomy.malignant for name in test.classes]
+    cells = [
+        (malignant[true], malignant[true] == malignant[guess], count)
+        for true, row in enumerate(test.confusion_matrix)
+        for guess, count in enumerate(row)
+    ]
+    return _Sides(
+        malignant=sum(count for side, _, count in cells if side),
+        malignant_kept=sum(count for side, kept, count in cells if side and kept),
+        benign=sum(count for side, _, count in cells if not side),
+        benign_kept=sum(count for side, kept, count in cells if not side and kept),
+    )
+
+
+def _drawable(figures: _Figures) -> bool:
+    size = len(figures.classes)
+    return size > 0 and [len(row) for row in figures.confusion_matrix] == [size] * size
+
+
+def _plots(
+    manifest: Manifest,
+    accuracy: _Accuracy | None,
+    parity: ParityReport | None,
+    latency: LatencyReport | None,
+) -> dict[str, plots.Plot]:
+    drawn: dict[str, plots.Plot] = {}
+    test = accuracy.classifier.get("test") if accuracy else None
+    if test is not None and _drawable(test):
+        drawn["confusion"] = plots.confusion(test.classes, test.confusion_matrix)
+    if test is not None and test.recall:
+        malignant = manifest.taxonomy.malignant
+        drawn["recall"] = plots.recall([*test.recall], [*test.recall.values()], malignant)
+    if parity is not None and parity.tensors:
+        drawn["parity"] = plots.parity(parity.tensors)
+    if latency is not None and latency.rows:
+        drawn["latency"] = plots.latency(latency.rows)
+        staged = [row for row in latency.rows if len(row.stages_p50_ms) > 1]
+        if staged:
+            drawn["stages"] = plots.stages(staged)
+    return drawn
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        mib=lambda size: f"{size / 2**20:.2f}",
+        number=_number,
+        delta=_delta,
+        share=lambda value: _number(None if value is None else 100 * value, 1),
+        shape=lambda values: " \N{MULTIPLICATION SIGN} ".join(map(str, values)),
+        value=lambda value: _NONE if value is None or math.isnan(value) else f"{value:.6g}",
+    )
+    return environment
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None or math.isnan(value):
+        return _NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.{digits}f}"
+
+
+def _delta(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return _NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return "0" if value == 0 else f"{value:.2g}"

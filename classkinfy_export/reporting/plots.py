@@ -1,0 +1,360 @@
+"""The report's plots: matplotlib drawn to SVG, the same figures to the same bytes.
+
+A plot is given as a data URI, so that the ids inside one SVG never meet those of another. Colours
+are Okabe and Ito's for runtimes and Tol's muted set for stages: both are told apart by
+colour-blind readers. Every plot is as wide as a phone can show without shrinking its text away.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from classkinfy_export.latency.host import Latency
+from classkinfy_export.parity.compare import TensorParity
+
+_WIDTH = 5.6
+_ROW = 0.27
+_MAX_NAME = 40
+_INK, _FAINT, _FAIL = "#1b1f24", "#8a929c", "#c1121f"
+_RUNTIMES = {"pytorch": "#E69F00", "onnxruntime": "#0072B2", "litert": "#009E73"}
+_OTHERS = ("#CC79A7", "#56B4E9", "#D55E00", "#7f7f7f")
+_STAGES = ("#88CCEE", "#332288", "#44AA99", "#DDCC77", "#CC6677", "#AA4499", "#117733", "#999933")
+_FORMS = {"staged": "o", "fused": "D"}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "classkinfy",
+    "svg.fonttype": "path",
+    # Names come from files: a dollar sign in one is a dollar sign.
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One drawn plot. ``source`` is a data URI of an SVG; sizes are CSS pixels."""
+
+    source: str
+    alt: str
+    width: int
+    height: int
+
+
+def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
+    """Draw a confusion matrix: shares of each true class, with counts.
+
+    Args:
+        classes: the names, in order.
+        matrix: counts, [true][predicted].
+    """
+    counts = np.asarray(matrix, np.int64)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    size = len(classes)
+    with _style():
+        figure, axes = _figure(_WIDTH * 0.9)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(size), [_short(c) for c in classes], rotation=45 if size > 8 else 0)
+        axes.set_yticks(range(size), [_short(c) for c in classes])
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=2)
+        axes.tick_params(which="minor", length=0)
+        for true in range(size):
+            for guess in range(size):
+                _cell(axes, guess, true, int(counts[true, guess]), float(shares[true, guess]), size)
+        right = ", ".join(
+            f"{name} {int(counts[i, i])} of {int(totals[i, 0])}" for i, name in enumerate(classes)
+        )
+        return _finish(figure, f"Confusion matrix. Correct of each true class: {right}.")
+
+
+def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[str]) -> Plot:
+    """Draw the recall of each class, the malignant side set apart.
+
+    Args:
+        classes: those that occur.
+        values: their recall, 0..1.
+        malignant: the classes of the malignant side.
+    """
+    mean = float(np.mean(values)) if values else math.nan
+    colours = ["#D55E00" if name in malignant else "#56B4E9" for name in classes]
+    with _style():
+        figure, axes = _figure(max(2.2, 1.35 + 0.36 * len(classes)))
+        axes.barh(range(len(classes)), values, color=colours, height=0.66)
+        for row, value in enumerate(values):
+            axes.text(value + 0.012, row, f"{value:.2f}", va="center", color=_INK)
+        if math.isfinite(mean):
+            axes.axvline(mean, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_yticks(range(len(classes)), [_short(c) for c in classes])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.09)
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        axes.set_xlabel("recall, share of the true class (0 to 1)")
+        axes.grid(axis="x")
+        handles: list[Patch | Line2D] = [
+            Patch(color="#D55E00", label="malignant side"),
+            Patch(color="#56B4E9", label="benign side"),
+            Line2D([], [], color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="mean of classes"),
+        ]
+        _legend(figure, handles)
+        told = ", ".join(f"{n} {v:.2f}" for n, v in zip(classes, values, strict=True))
+        return _finish(figure, f"Recall of each class: {told}; mean {mean:.2f}.")
+
+
+def parity(rows: Sequence[TensorParity]) -> Plot:
+    """Draw the largest difference of every tensor beside what is allowed, on a log scale.
+
+    Zero has a place of its own at the left, infinity at the right.
+
+    Args:
+        rows: one for each runtime, form and tensor.
+    """
+    tensors = list(dict.fromkeys(row.tensor for row in rows))
+    runs = list(dict.fromkeys((row.runtime, row.form) for row in rows))
+    seen = [v for r in rows for v in (r.minimum_tolerance, r.tolerance) if 0 < v < math.inf]
+    low = math.floor(math.log10(min(seen, default=1e-8)))
+    high = max(math.ceil(math.log10(max(seen, default=1e-3))), low + 1)
+    zero, endless = low - 1.2, high + 1.2
+    unbounded = any(not row.minimum_tolerance < math.inf for row in rows)
+
+    def place(value: float) -> float:
+        if not value < math.inf:
+            return endless
+        return zero if value <= 0 else math.log10(value)
+
+    with _style():
+        figure, axes = _figure(1.5 + 0.42 * len(tensors))
+        for number, tensor in enumerate(tensors):
+            ours = [row for row in rows if row.tensor == tensor]
+            allowed = place(ours[0].tolerance)
+            axes.plot([allowed, allowed], [number - 0.38, number + 0.38], color=_INK, linewidth=2)
+            for row in ours:
+                lane = runs.index((row.runtime, row.form)) - (len(runs) - 1) / 2
+                colour = _colour(row.runtime)
+                axes.plot(
+                    place(row.minimum_tolerance),
+                    number + lane * min(0.18, 0.7 / len(runs)),
+                    marker=_FORMS.get(row.form, "s"),
+                    markersize=6 if row.passed else 8,
+                    color=colour,
+                    markerfacecolor=colour if row.form != "fused" else "white",
+                    markeredgecolor=colour if row.passed else _FAIL,
+                    markeredgewidth=1.4 if row.passed else 2.4,
+                    linestyle="",
+                )
+        axes.set_yticks(range(len(tensors)), [_short(t) for t in tensors])
+        axes.set_ylim(len(tensors) - 0.4, -0.6)
+        step = max(1, (high - low) // 6)
+        powers = list(range(low, high + 1, step))
+        ticks = [zero, *powers, *([endless] if unbounded else [])]
+        labels = ["0", *(f"1e{p}" for p in powers), *(["∞"] if unbounded else [])]
+        axes.set_xticks(ticks, labels)
+        axes.set_xlim(zero - 0.35, (endless if unbounded else high) + 0.35)
+        axes.axvline(low - 0.6, color=_FAINT, linewidth=0.8, linestyle=":")
+        axes.set_xlabel("largest |Δ| from the reference, in the tensor's unit (log scale)")
+        axes.grid(axis="both")
+        handles = [
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker=_FORMS.get(form, "s"),
+                color=_colour(runtime),
+                markerfacecolor=_colour(runtime) if form != "fused" else "white",
+                markeredgewidth=1.4,
+                label=_short(f"{runtime} {form}"),
+            )
+            for runtime, form in runs
+        ]
+        handles.append(
+            Line2D([], [], linestyle="", marker="|", markersize=11, color=_INK, label="allowed")
+        )
+        _legend(figure, handles)
+        failed = [f"{r.runtime} {r.form} {r.tensor}" for r in rows if not r.passed]
+        told = f"above it: {', '.join(failed)}" if failed else "none is above it"
+        return _finish(
+            figure,
+            f"Largest difference of {len(tensors)} tensors in {len(runs)} configurations beside "
+            f"the allowed one; {told}.",
+        )
+
+
+def latency(rows: Sequence[Latency]) -> Plot:
+    """Draw the median answer of each configuration, with a whisker to the 90th percentile.
+
+    Args:
+        rows: measured configurations.
+    """
+    names = [_configuration(row) for row in rows]
+    p50 = _finite([row.p50_ms for row in rows])
+    p90 = np.maximum(_finite([row.p90_ms for row in rows]), p50)
+    with _style():
+        figure, axes = _figure(1.0 + _ROW * 1.25 * len(rows))
+        places = _grouped(rows)
+        bars = axes.barh(places, p50, height=0.72, color=[_colour(r.runtime) for r in rows])
+        for bar, row in zip(bars, rows, strict=True):
+            if row.form == "fused":
+                bar.set(hatch="///", edgecolor="white", linewidth=0)
+        whiskers = np.stack([np.zeros_like(p50), p90 - p50])
+        axes.errorbar(
+            p50, places, xerr=whiskers, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3
+        )
+        widest = float(p90.max()) if len(rows) else 1.0
+        for place, middle, end, row in zip(places, p50, p90, rows, strict=True):
+            said = f"{middle:.1f}{' noisy' if row.noisy else ''}"
+            axes.text(end + widest * 0.02, place, said, va="center")
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.set_xlim(0, widest * 1.2 or 1.0)
+        axes.set_xlabel("one answer, ms (bar: p50, whisker: p90)")
+        axes.grid(axis="x")
+        told = "; ".join(f"{n} {m:.1f} ms" for n, m in zip(names, p50, strict=True))
+        return _finish(figure, f"Median latency of one answer: {told}.")
+
+
+def stages(rows: Sequence[Latency]) -> Plot:
+    """Draw what each stage adds to the median answer of the staged configurations.
+
+    Args:
+        rows: configurations with more than one stage.
+    """
+    order = list(dict.fromkeys(stage for row in rows for stage in row.stages_p50_ms))
+    places = _grouped(rows)
+    left = np.zeros(len(rows))
+    totals = _finite([sum(_finite(list(row.stages_p50_ms.values()))) for row in rows])
+    widest = float(totals.max()) if len(rows) else 1.0
+    with _style():
+        figure, axes = _figure(1.35 + _ROW * 1.25 * len(rows))
+        for number, stage in enumerate(order):
+            colour = _STAGES[number % len(_STAGES)]
+            values = _finite([row.stages_p50_ms.get(stage, 0.0) for row in rows])
+            axes.barh(places, values, left=left, height=0.72, color=colour, label=_short(stage))
+            for place, start, value in zip(places, left, values, strict=True):
+                if value > 0.1 * widest:
+                    ink = "white" if _dark(colour) else _INK
+                    middle = start + value / 2
+                    axes.text(middle, place, f"{value:.1f}", va="center", ha="center", color=ink)
+            left = left + values
+        axes.set_yticks(places, [_configuration(row) for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0, widest * 1.05 or 1.0)
+        axes.set_xlabel("p50 of each stage, ms")
+        axes.grid(axis="x")
+        _legend(
+            figure,
+            [Patch(color=_STAGES[i % len(_STAGES)], label=_short(s)) for i, s in enumerate(order)],
+        )
+        told = "; ".join(
+            f"{_configuration(row)}: "
+            + ", ".join(f"{stage} {value:.1f} ms" for stage, value in row.stages_p50_ms.items())
+            for row in rows
+        )
+        return _finish(figure, f"Median time of each stage. {told}.")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context():
+        # A reader's own matplotlibrc must not change the bytes.
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
+
+
+def _finish(figure: Figure, alt: str) -> Plot:
+    buffer = io.BytesIO()
+    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    width, height = (round(inches * 96) for inches in figure.get_size_inches())
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return Plot(f"data:image/svg+xml;base64,{encoded}", alt, width, height)
+
+
+def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
+    columns = min(3, len(handles))
+    figure.legend(
+        handles=list(handles),
+        loc="outside upper center",
+        ncols=columns,
+        fontsize=8.5,
+        handlelength=1.3,
+        columnspacing=1.4,
+    )
+
+
+def _cell(axes: Axes, x: int, y: int, count: int, share: float, size: int) -> None:
+    if size > 12:
+        return
+    ink = "white" if share > 0.55 else (_INK if count else "#b6bcc4")
+    axes.text(x, y - 0.12, str(count), ha="center", va="center", color=ink)
+    if count:
+        axes.text(x, y + 0.24, f"{share:.0%}", ha="center", va="center", color=ink, fontsize=7.5)
+
+
+def _grouped(rows: Sequence[Latency]) -> list[float]:
+    """Return a place for each row, a gap between runtimes."""
+    places: list[float] = []
+    for number, row in enumerate(rows):
+        step = 1.0 if number and rows[number - 1].runtime == row.runtime else 1.35
+        places.append(places[-1] + step if places else 0.0)
+    return places
+
+
+def _configuration(row: Latency) -> str:
+    threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
+    return _short(f"{row.runtime} {row.form}, {threads}")
+
+
+def _finite(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.nan_to_num(np.array(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _colour(runtime: str) -> str:
+    return _RUNTIMES.get(runtime) or _OTHERS[sum(runtime.encode()) % len(_OTHERS)]
+
+
+def _dark(colour: str) -> bool:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 140
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"

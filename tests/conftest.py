@@ -1,0 +1,98 @@
+"""What several test folders share: a tiny network's checkpoints, and bundles exported from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import pytest
+import torch
+
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import GraderVariant, NetworkSpec, QualityRule, Size
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.export import Sources
+from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
+from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.taxonomy import Taxonomy
+
+CAPTURE = Size(height=96, width=128)
+GRADED = ("akiec", "mel", "nv")
+RULES = (
+    QualityRule(measure="hair_coverage", reason="hair", above=0.15, effect="refuse"),
+    QualityRule(measure="dark_share", reason="underexposed", above=0.5, effect="advise"),
+)
+
+
+def _network(outputs: int, seed: int) -> Network:
+    """A tiny network whose answers are not all alike, as an untrained one's would be."""
+    torch.manual_seed(seed)
+    network = Network(NetworkSpec(architecture="test_efficientnet", input_size=64, outputs=outputs))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    torch.nn.init.normal_(network.head[0].weight, 0.0, 0.1)
+    return network.eval()
+
+
+def _sources(variant: GraderVariant) -> Sources:
+    taxonomy = Taxonomy()
+    network = _network(len(taxonomy.classes), seed=0)
+    classifier = Checkpoint(
+        CheckpointInfo(role="classifier", network=network.spec, taxonomy=taxonomy),
+        network,
+        weights_sha256(network),
+    )
+    graders = {}
+    for seed, dx in enumerate(GRADED, start=1):
+        own = _network(len(taxonomy.severities), seed)
+        module: torch.nn.Module = own
+        if variant == "trunk":
+            module = make_head("linear", network.embedding_width, own.spec.outputs).eval()
+            torch.nn.init.normal_(module[0].weight, 0.0, 0.05)
+        info = CheckpointInfo(
+            role="grader",
+            network=own.spec,
+            taxonomy=taxonomy,
+            variant=variant,
+            diagnosis=dx,
+            trunk_sha256=classifier.sha256 if variant == "trunk" else None,
+        )
+        graders[dx] = Checkpoint(info, module, weights_sha256(module))
+    return Sources(classifier, graders)
+
+
+@pytest.fixture(scope="session")
+def small_recipe() -> ExportRecipe:
+    """The recipe that the bundles below are exported with."""
+    return ExportRecipe(name="small", capture=CAPTURE, quality_rules=RULES)
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Callable[[GraderVariant], Sources]:
+    """Sources of a bundle, by grader variant; made anew on each call, and always the same."""
+    return _sources
+
+
+def _export(variant: GraderVariant, out: Path) -> Path:
+    recipe = ExportRecipe(name=variant, capture=CAPTURE, quality_rules=RULES)
+    return Bundle.open(export.export(_sources(variant), recipe, out).path).path
+
+
+@pytest.fixture(scope="session")
+def trunk_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in every format and form, graders on the trunk. Copy it before altering it."""
+    return _export("trunk", tmp_path_factory.mktemp("trunk") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def separate_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in every format and form, graders apart. Copy it before altering it."""
+    return _export("separate", tmp_path_factory.mktemp("separate") / "bundle")
