@@ -1,0 +1,161 @@
+"""Training, from a recipe in YAML and a folder of images, to a bundle that verifies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from classkinfy_export import recipes
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import DataError
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.train import train
+from classkinfy_export.parity.verify import verify
+from classkinfy_export.stages import checkpoint
+from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.training import cache
+
+TRAIN = """
+taxonomy:
+  classes: [naevus, melanoma, vessel]
+  graded: [melanoma]
+  malignant: [melanoma]
+  severities: [low, high]
+  names: {naevus: naevus, melanoma: melanoma, vessel: vascular lesion}
+capture: {height: 96, width: 128}
+split: {val: 0.2, calib: 0.0, test: 0.2}
+classifier:
+  network: {architecture: test_efficientnet, weights: none, input_size: 64}
+  fit: {epochs: 12, batch_size: 16, learning_rate: 5.0e-3, ema_decay: 0.5, sampling: natural}
+graders: %s
+weights_licence: MIT
+"""
+TRUNK = "{variant: trunk, fit: {epochs: 3, batch_size: 8, ema_decay: 0.5}}"
+SEPARATE = (
+    "{variant: separate, fit: {epochs: 2, batch_size: 8, ema_decay: 0.5}, network: "
+    "{architecture: test_efficientnet, weights: none, input_size: 48, head: mlp}}"
+)
+EXPORT = """
+name: three
+capture: {height: 96, width: 128}
+quality_rules: [{measure: hair_coverage, reason: hair, above: 0.3, effect: refuse}]
+"""
+DRAWN = {"naevus": "nv", "melanoma": "mel", "vessel": "vasc"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes that are nobody's default, in HAM10000's layout."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for dx, drawn in DRAWN.items():
+        for number in range(20):
+            image_id = f"{dx}_{number:02d}"
+            lesion = synthetic.lesion(drawn, number, height=96, width=128, hair=0.2)
+            Image.fromarray(lesion.image).save(folder / f"{image_id}.jpg", quality=95)
+            masks = folder / "segmentations"
+            masks.mkdir(exist_ok=True)
+            Image.fromarray(lesion.mask).save(masks / f"{image_id}_segmentation.png")
+            rows.append((f"L{dx}{number // 2}", image_id, dx, "synthetic", 50.0, "male", "back"))
+    columns = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "HAM10000_metadata.csv", index=False)
+    return folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("graders", [TRUNK, SEPARATE], ids=["trunk", "separate"])
+def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
+    data: Path, tmp_path: Path, graders: str
+) -> None:
+    recipe = recipes.load(write(tmp_path / "train.yaml", TRAIN % graders), recipes.TrainRecipe)
+    metrics = train(recipe, data, tmp_path / "run")
+    assert metrics["classifier"]["test"]["balanced_accuracy"] > 0.6, "chance is 0.33"
+    assert list(metrics["graders"]) == ["melanoma"]
+
+    settings = recipes.load(write(tmp_path / "export.yaml", EXPORT), recipes.ExportRecipe)
+    bundle = export.export(export.from_run(tmp_path / "run"), settings, tmp_path / "bundle")
+    assert bundle.manifest.taxonomy == recipe.taxonomy
+    assert bundle.manifest.stage("classify").outputs[0].shape == (1, 3)
+    assert bundle.manifest.stage("grade_melanoma").outputs[0].shape == (1, 2)
+    assert bundle.manifest.weights_licence == "MIT"
+    report = verify(bundle, sorted(data.glob("*.jpg"))[::6])
+    assert report.failures() == []
+    assert {d.runtime for d in report.decisions} == {"onnxruntime", "litert"}
+    assert any(t.tensor == "severity_melanoma" for t in report.tensors)
+
+
+def test_the_same_seed_gives_the_same_weights(data: Path, tmp_path: Path) -> None:
+    recipe = recipes.load(
+        write(tmp_path / "train.yaml", TRAIN % TRUNK),
+        recipes.TrainRecipe,
+        ("classifier.fit.epochs=1",),
+    )
+    hashes = set()
+    for name in ("a", "b"):
+        train(recipe, data, tmp_path / name)
+        hashes.add(checkpoint.load(tmp_path / name / "classifier.safetensors").sha256)
+    assert len(hashes) == 1
+
+
+def test_an_unfinished_run_is_continued_and_a_foreign_one_is_left_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "train.yaml", TRAIN % TRUNK)
+    recipe = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=1",))
+    run = tmp_path / "run"
+    train(recipe, data, run)
+    before = (run / "classifier.safetensors").read_bytes()
+    (run / "metrics.json").unlink()
+    (run / "grader_melanoma.safetensors").unlink()
+    with pytest.raises(Exception, match="not a finished training run"):
+        export.from_run(run)
+    train(recipe, data, run)
+    assert (run / "classifier.safetensors").read_bytes() == before
+    assert json.loads((run / "metrics.json").read_text())["graders"]["melanoma"]["test"]["n"]
+    other = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=2",))
+    with pytest.raises(DataError, match="already holds something else"):
+        train(other, data, run)
+
+
+def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
+    data: Path, tmp_path: Path
+) -> None:
+    records = pd.DataFrame({"path": [str(p) for p in sorted(data.glob("*.jpg"))[:3]]})
+    recipe = recipes.parse({"capture": {"height": 96, "width": 128}}, recipes.TrainRecipe)
+    levels = cache.resized(
+        records, input_size=64, capture=recipe.capture, hair_removal=True, folder=tmp_path
+    )
+    for row, path in enumerate(records["path"]):
+        image = torch.from_numpy(np.array(Image.open(path))[None])
+        clean = Prepare(hair_removal=True)(image)["clean"][0].numpy()
+        expected = np.asarray(Image.fromarray(clean).resize((64, 64), Image.Resampling.BILINEAR))
+        difference = np.abs(levels[row].astype(int) - expected.astype(int))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 2e-3
+
+
+def test_severities_of_the_users_own_take_the_place_of_the_proxy(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = recipes.load(
+        write(tmp_path / "train.yaml", TRAIN % TRUNK),
+        recipes.TrainRecipe,
+        ("classifier.fit.epochs=1",),
+    )
+    lines = ["image_id,severity"]
+    lines += [f"melanoma_{n:02d},{'high' if n % 4 < 2 else 'low'}" for n in range(20)]
+    own = write(tmp_path / "severity.csv", "\n".join(lines) + "\n")
+    train(recipe, data, tmp_path / "run", severity_csv=own)
+    used = pd.read_csv(tmp_path / "run" / "severity.csv", index_col="image_id")["severity"]
+    assert used["melanoma_00"] == 1
+    assert used["melanoma_02"] == 0
