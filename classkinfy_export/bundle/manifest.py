@@ -79,9 +79,10 @@ class Manifest(_Frozen):
     quality_measures: tuple[str, ...] = tuple(QUALITY_MEASURES)
     quality_rules: tuple[QualityRule, ...]
     """Rule i sets bit i of ``reasons``."""
-    grader_variant: GraderVariant | None
+    grader_variant: GraderVariant | None = None
+    """None when nothing is graded."""
     stages: tuple[StageSpec, ...]
-    pipeline: StageSpec | None
+    pipeline: StageSpec | None = None
     """The fused graph, when a model file holds one."""
     networks: dict[str, NetworkSpec]
     models: tuple[ModelFile, ...]

@@ -13,6 +13,7 @@ from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, Manifest
 from classkinfy_export.errors import BundleError, IntegrityError
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
+_MAX_EVIDENCE_BYTES = 16 * 2**20
 
 
 class Storage(Protocol):
@@ -96,14 +97,19 @@ class Bundle:
         return data
 
     def evidence(self) -> dict[str, dict[str, Any]]:
-        """Return the evidence that belongs to this very manifest, by name (``parity``, …)."""
+        """Return the evidence that belongs to this very manifest, by name (``parity``, …).
+
+        Nothing pins evidence, so what cannot be read counts as not there.
+        """
         found = {}
         for name in sorted(self._storage.names()):
             if not (name.startswith(EVIDENCE) and name.endswith(".json")):
                 continue
             try:
+                if self._storage.size(name) > _MAX_EVIDENCE_BYTES:
+                    continue
                 content = json.loads(self._storage.read(name))
-            except ValueError:
+            except (BundleError, KeyError, ValueError, RecursionError):
                 continue
             if isinstance(content, dict) and content.get("manifest_sha256") == self.sha256:
                 found[name.removeprefix(EVIDENCE).removesuffix(".json")] = content
@@ -135,11 +141,11 @@ class _Zip:
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+            names = self._archive.namelist()
+        except Exception as error:  # zipfile raises whatever a broken archive makes it
             raise BundleError(
                 f"{path} is not a bundle: {error}", hint="give a directory or a .ckb file"
             ) from error
-        names = self._archive.namelist()
         if len(set(names)) != len(names):
             raise BundleError(f"{path}: the archive names a file twice", hint="export it again")
 
@@ -152,8 +158,13 @@ class _Zip:
     def read(self, name: str) -> bytes:
         try:
             return self._archive.read(name)
-        except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
-            raise IntegrityError(f"{name} in the archive is damaged: {error}") from error
+        except KeyError:
+            raise
+        except Exception as error:  # zipfile raises whatever a broken archive makes it
+            raise IntegrityError(
+                f"{name} in the archive is damaged: {error}",
+                hint="copy the bundle again, or export it again",
+            ) from error
 
 
 def _open_storage(path: Path) -> Storage:

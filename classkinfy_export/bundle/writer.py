@@ -13,6 +13,7 @@ from typing import Any
 from classkinfy_export import files
 from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, FileEntry
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import BundleError
 
 ARCHIVE_SUFFIX = ".ckb"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -51,6 +52,11 @@ def add_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
     data = (json.dumps(bound, indent=2) + "\n").encode()
     entry = f"{EVIDENCE}{name}.json"
     if bundle.path.is_dir():
+        if not (bundle.path / EVIDENCE).resolve().is_relative_to(bundle.path.resolve()):
+            raise BundleError(
+                f"{bundle.path}: {EVIDENCE} is a link that leads out of the bundle",
+                hint="delete the link",
+            )
         files.write(bundle.path / entry, data)
         return
     with tempfile.TemporaryDirectory(prefix=".evidence.", dir=bundle.path.parent) as temporary:

@@ -88,6 +88,6 @@ def show(result: LatencyReport) -> None:
         )
     terminal.out.print(shown)
     for name, reason in result.not_run.items():
-        terminal.out.print(f"[yellow]not run[/] {name}: {reason}")
+        terminal.out.print(f"[yellow]not run[/] {name}: {terminal.plain(reason)}")
     if any(row.noisy for row in result.rows):
         terminal.out.print("[yellow]the machine was too noisy for the rows marked so[/]")

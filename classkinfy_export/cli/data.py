@@ -47,8 +47,8 @@ def check(
         terminal.emit(summary)
         return
     terminal.out.print(
-        f"{dataset.name}: {summary['images']} images of {summary['lesions']} lesions, "
-        f"{summary['masks']} masks"
+        f"{terminal.plain(dataset.name)}: {summary['images']} images of "
+        f"{summary['lesions']} lesions, {summary['masks']} masks"
     )
     shown = terminal.table("Classes", "class", ">images")
     for dx, n in counts.items():
@@ -75,7 +75,7 @@ def split(
     made = splits.split(dataset, settings.split)
     splits.write(made, out)
     counts = ", ".join(f"{part} {n}" for part, n in made["part"].value_counts().items())
-    terminal.out.print(f"{out}: {counts}")
+    terminal.out.print(f"{terminal.plain(out)}: {counts}")
 
 
 @app.command("synthesise")
@@ -99,4 +99,4 @@ def synthesise(
             seed=seed,
             progress=lambda done, total: report("drawing", done, total),
         )
-    terminal.out.print(f"{out}")
+    terminal.out.print(terminal.plain(out))

@@ -32,7 +32,7 @@ def command(
         train.show(result.metrics)
         verify.show(result.parity)
         bench.show(result.latency)
-        terminal.out.print(f"\nbundle: {result.bundle}\nreport: {result.report}")
+        terminal.out.print(terminal.plain(f"\nbundle: {result.bundle}\nreport: {result.report}"))
         terminal.disclaim()
     if not result.parity.passed:
         raise GateFailedError("parity does not hold: " + "; ".join(result.parity.failures()))

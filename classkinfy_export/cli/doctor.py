@@ -21,6 +21,6 @@ def command(json: terminal.Json = False) -> None:
             piece.enables,
             piece.package,
             piece.version or "[yellow]missing[/]",
-            "" if piece.version else piece.hint,
+            "" if piece.version else terminal.plain(piece.hint),
         )
     terminal.out.print(shown)

@@ -43,6 +43,7 @@ def command(
         raise CheckpointError("give either a run or --classifier, one of them")
     if run is not None and grader:
         raise CheckpointError("--grader goes with --classifier; a run brings its own graders")
+    graders = _graders(grader or [])
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="exporting")
     from classkinfy_export.jobs import export
@@ -50,7 +51,7 @@ def command(
     sources = (
         export.from_run(run)
         if run is not None
-        else export.from_files(_path(classifier), _graders(grader or []), settings)
+        else export.from_files(_path(classifier), graders, settings)
     )
     with terminal.progress() as report:
         bundle = export.export(
@@ -59,7 +60,7 @@ def command(
     if json:
         terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})
         return
-    terminal.out.print(f"bundle: {out} ({bundle.sha256[:12]})")
+    terminal.out.print(f"bundle: {terminal.plain(out)} ({bundle.sha256[:12]})")
     terminal.disclaim()
 
 

@@ -32,9 +32,10 @@ def command(bundle: BundlePath, json: terminal.Json = False) -> None:
         return
     total = sum(entry.size_bytes for entry in manifest.files.values())
     terminal.out.print(
-        f"[bold]{manifest.name}[/] {opened.sha256[:12]}: {len(manifest.files)} files, "
-        f"{total / 2**20:.1f} MiB, every hash matches\n"
-        f"weights: {manifest.weights_licence}; graders: {manifest.grader_variant or 'none'}; "
+        f"[bold]{terminal.plain(manifest.name)}[/] {opened.sha256[:12]}: "
+        f"{len(manifest.files)} files, {total / 2**20:.1f} MiB, every hash matches\n"
+        f"weights: {terminal.plain(manifest.weights_licence)}; "
+        f"graders: {manifest.grader_variant or 'none'}; "
         f"hair removal: {'on' if manifest.hair_removal else 'off'}"
     )
     stages = terminal.table("Stages", "stage", "tensor", "dtype", "shape", "unit")
@@ -44,21 +45,22 @@ def command(bundle: BundlePath, json: terminal.Json = False) -> None:
             for tensor in tensors:
                 first = direction == "in" and tensor is spec.inputs[0]
                 stages.add_row(
-                    spec.name if first else "",
-                    f"{direction} {tensor.name}{' (exact)' if tensor.exact else ''}",
+                    terminal.plain(spec.name) if first else "",
+                    terminal.plain(f"{direction} {tensor.name}{' (exact)' * tensor.exact}"),
                     tensor.dtype,
                     " x ".join(map(str, tensor.shape)),
-                    tensor.unit,
+                    terminal.plain(tensor.unit),
                 )
     terminal.out.print(stages)
     models = terminal.table("Models", "file", "precision", "stages", ">MiB")
     for model in manifest.models:
         size = manifest.files[model.path].size_bytes / 2**20
-        models.add_row(model.path, model.precision, ", ".join(model.entries), f"{size:.2f}")
+        path, entries = terminal.plain(model.path), terminal.plain(", ".join(model.entries))
+        models.add_row(path, model.precision, entries, f"{size:.2f}")
     terminal.out.print(models)
     shown = ", ".join(
         f"{name} ({'passed' if content['passed'] else 'FAILED'})" if "passed" in content else name
         for name, content in evidence.items()
     )
-    terminal.out.print(f"evidence: {shown or 'none'}")
+    terminal.out.print(f"evidence: {terminal.plain(shown) or 'none'}")
     terminal.disclaim()

@@ -36,19 +36,21 @@ def command(
         terminal.emit(prediction.to_json())
         return
     taxonomy = opened.manifest.taxonomy
+    reasons = terminal.plain(", ".join(prediction.reasons))
     if prediction.diagnosis is None:
-        terminal.out.print(f"[yellow]refused[/]: {', '.join(prediction.reasons)}")
+        terminal.out.print(f"[yellow]refused[/]: {reasons}")
     else:
         side = "malignant side" if prediction.diagnosis in taxonomy.malignant else "benign side"
+        title = terminal.plain(taxonomy.title(prediction.diagnosis))
         terminal.out.print(
-            f"[bold]{taxonomy.title(prediction.diagnosis)}[/] ({prediction.diagnosis}, {side}), "
+            f"[bold]{title}[/] ({prediction.diagnosis}, {side}), "
             f"confidence {prediction.confidence:.1%}"
         )
         if prediction.reasons:
-            terminal.out.print(f"[yellow]advice[/]: {', '.join(prediction.reasons)}")
+            terminal.out.print(f"[yellow]advice[/]: {reasons}")
     shown = terminal.table("Probabilities", "class", ">probability")
     for dx, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
-        shown.add_row(taxonomy.title(dx), f"{p:.2%}")
+        shown.add_row(terminal.plain(taxonomy.title(dx)), f"{p:.2%}")
     terminal.out.print(shown)
     if prediction.severity is not None:
         terminal.out.print(f"severity: {prediction.severity}. {PROXY_NOTICE}")

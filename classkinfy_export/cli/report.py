@@ -34,4 +34,4 @@ def command(
     if json:
         terminal.emit({"report": str(out), "evidence": sorted(opened.evidence())})
         return
-    terminal.out.print(f"report: {out}")
+    terminal.out.print(f"report: {terminal.plain(out)}")

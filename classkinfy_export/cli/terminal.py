@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.taxonomy import DISCLAIMER
@@ -34,7 +36,9 @@ INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
-out = Console(soft_wrap=True, highlight=False)
+# In a file or a pipe, tables are as wide as they need to be read, not as a terminal of old.
+_wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+out = Console(soft_wrap=True, highlight=False, width=_wide)
 
 
 @functools.cache
@@ -48,33 +52,62 @@ class Group(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer's vendored click types)
         """Run the verb."""
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
-            return super().invoke(ctx)
+            with _interruptible():
+                return super().invoke(ctx)
         except ClasskinfyError as error:
-            _stderr().print(f"[bold red]error:[/] {_escape(str(error))}")
+            _fail(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             _stderr().print("interrupted: nothing was left half-written")
             raise typer.Exit(INTERRUPTED) from None
         except (OSError, MemoryError) as error:
             what = str(error) or type(error).__name__
-            _stderr().print(f"[bold red]error:[/] {_escape(what)}")
+            _fail(what)
             raise typer.Exit(2) from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make SIGTERM a Ctrl-C, and repeat one that came where Python ignores every exception."""
+    handler, hook = signal.signal(signal.SIGTERM, _interrupt), sys.unraisablehook
+
+    def unraisable(ignored: sys.UnraisableHookArgs) -> None:
+        # After a fork, in a destructor: raised there, the interrupt is lost and the job goes on.
+        if issubclass(ignored.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, _interrupt)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        else:
+            hook(ignored)
+
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        sys.unraisablehook = hook
 
 
 def _interrupt(number: int, stack: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
+def _fail(what: str) -> None:
+    _stderr().print(Text.assemble(("error:", "bold red"), f" {' '.join(what.split())}"))
+
+
+def plain(text: object) -> str:
+    """Return text that is not this package's so that its brackets are shown, not read as style."""
+    return escape(str(text))
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on the terminal; give the callback that moves it."""
+    """Show a progress bar on the terminal, or now and then a line elsewhere; give the callback."""
     console = _stderr()
+    if not console.is_terminal:
+        yield _lines(console)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -84,21 +117,23 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        last = ("", 0.0)
 
         def report(what: str, done: int, total: int) -> None:
-            nonlocal last
-            bar.update(task, description=what, completed=done, total=total)
-            if not console.is_terminal and (what != last[0] or time.monotonic() > last[1] + 30):
-                last = (what, time.monotonic())
-                console.print(f"{what} ({done}/{total})")
+            bar.update(task, description=plain(what), completed=done, total=total)
 
         yield report
 
 
-def note(text: str) -> None:
-    """Say something on stderr, so that stdout stays machine-readable."""
-    _stderr().print(text)
+def _lines(console: Console) -> Callable[[str, int, int], None]:
+    last = ("", 0.0)
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what != last[0] or time.monotonic() > last[1] + 30:
+            last = (what, time.monotonic())
+            console.print(f"{what} ({done}/{total})", markup=False)
+
+    return report
 
 
 def emit(document: object) -> None:
@@ -110,7 +145,9 @@ def table(title: str, *columns: str) -> Table:
     """Return an empty table; numbers go into columns whose name starts with ``>``."""
     made = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        # A narrow terminal breaks a cell; a name that lost its end names nothing.
+        made.add_column(column.lstrip(">"), justify=justify, overflow="fold")
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,20 +39,19 @@ def command(
             severity_csv=severity,
             split_csv=split,
             report=report,
-            show_progress=not json and sys.stderr.isatty(),
         )
     if json:
         terminal.emit(metrics)
         return
     show(metrics)
-    terminal.out.print(f"\nrun: {out}")
+    terminal.out.print(f"\nrun: {terminal.plain(out)}")
     terminal.disclaim()
 
 
 def show(metrics: dict[str, Any]) -> None:
     """Print a run's figures on its test part."""
     shown = terminal.table(
-        f"On the test part of {metrics['data']['name']}, split by lesion",
+        f"On the test part of {terminal.plain(metrics['data']['name'])}, split by lesion",
         "stage",
         ">n",
         ">accuracy",

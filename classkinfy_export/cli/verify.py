@@ -101,7 +101,9 @@ def show(result: ParityReport) -> None:
         )
     terminal.out.print(decisions)
     for missing in result.not_run:
-        terminal.out.print(f"[yellow]not run[/] {missing.runtime}: {missing.reason}")
+        terminal.out.print(
+            f"[yellow]not run[/] {missing.runtime}: {terminal.plain(missing.reason)}"
+        )
     terminal.out.print("[green]parity holds[/]" if result.passed else "[red]parity fails[/]")
 
 

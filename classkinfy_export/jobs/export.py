@@ -59,7 +59,7 @@ def from_run(folder: Path) -> Sources:
             f"{folder} is not a finished training run: it has no {run.METRICS}",
             hint="run 'classkinfy train' with this --out to start or finish it",
         )
-    metrics = json.loads((folder / run.METRICS).read_text(encoding="utf-8"))
+    metrics = _metrics(folder / run.METRICS)
     classifier = checkpoint.load(folder / f"{run.CLASSIFIER}{checkpoint.SUFFIX}")
     graders = {}
     for dx in metrics["graders"]:
@@ -71,6 +71,20 @@ def from_run(folder: Path) -> Sources:
             )
         graders[dx] = checkpoint.load(path)
     return Sources(classifier, graders, metrics)
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        measured = {"data", "classifier", "graders"} <= metrics.keys()
+    except (AttributeError, OSError, ValueError, RecursionError):
+        measured = False
+    if not measured:
+        raise CheckpointError(
+            f"{path} is damaged, or was not written by 'classkinfy train'",
+            hint="delete it and run 'classkinfy train' with this --out again",
+        )
+    return metrics
 
 
 def from_files(classifier: Path, graders: Mapping[str, Path], recipe: ExportRecipe) -> Sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ def train(
     *,
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
-    report: Any = lambda what, done, total: None,  # noqa: ANN401
-    show_progress: bool = False,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Train both stages on a data set's folder; see ``training.run.train``.
 
@@ -38,5 +38,4 @@ def train(
         severity_csv=severity_csv,
         split_csv=split_csv,
         report=report,
-        show_progress=show_progress,
     )

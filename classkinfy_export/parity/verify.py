@@ -79,8 +79,7 @@ class ParityReport(_Frozen):
     def failures(self) -> list[str]:
         """Return one line for each gate that did not hold."""
         lines = [
-            f"{t.runtime} {t.form}: {t.tensor} differs by {t.minimum_tolerance:.3g} "
-            f"(allowed {t.tolerance:.3g}), worst on {t.worst_image}"
+            f"{t.runtime} {t.form}: {t.tensor} {_distance(t)}, worst on {t.worst_image}"
             for t in self.tensors
             if not t.passed
         ]
@@ -256,6 +255,12 @@ class _Comparison:
         )
         if before != after or decision:
             self.flips[key].append((name, before != after, sides[0] != sides[1], decision))
+
+
+def _distance(row: TensorParity) -> str:
+    if math.isinf(row.minimum_tolerance):
+        return "is not the reference's"
+    return f"differs by {row.minimum_tolerance:.3g} (allowed {row.tolerance:.3g})"
 
 
 def _conditions(threads: int) -> dict[str, str]:

@@ -264,6 +264,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.tests["own"] = lambda name: name.startswith("own_")
     environment.filters.update(
         mib=lambda size: f"{size / 2**20:.2f}",
         number=_number,

@@ -26,8 +26,7 @@ from matplotlib.patches import Patch
 from classkinfy_export.latency.host import Latency
 from classkinfy_export.parity.compare import TensorParity
 
-_WIDTH = 5.6
-_ROW = 0.27
+_WIDTH, _ROW = 5.6, 0.27
 _MAX_NAME = 40
 _INK, _FAINT, _FAIL = "#1b1f24", "#8a929c", "#c1121f"
 _RUNTIMES = {"pytorch": "#E69F00", "onnxruntime": "#0072B2", "litert": "#009E73"}
@@ -74,10 +73,9 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
         classes: the names, in order.
         matrix: counts, [true][predicted].
     """
-    counts = np.asarray(matrix, np.int64)
+    counts, size = np.asarray(matrix, np.int64), len(classes)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    size = len(classes)
     with _style():
         figure, axes = _figure(_WIDTH * 0.9)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -94,9 +92,7 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
         for true in range(size):
             for guess in range(size):
                 _cell(axes, guess, true, int(counts[true, guess]), float(shares[true, guess]), size)
-        right = ", ".join(
-            f"{name} {int(counts[i, i])} of {int(totals[i, 0])}" for i, name in enumerate(classes)
-        )
+        right = ", ".join(f"{c} {counts[i, i]} of {totals[i, 0]}" for i, c in enumerate(classes))
         return _finish(figure, f"Confusion matrix. Correct of each true class: {right}.")
 
 
@@ -158,22 +154,18 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
         figure, axes = _figure(1.5 + 0.42 * len(tensors))
         for number, tensor in enumerate(tensors):
             ours = [row for row in rows if row.tensor == tensor]
-            allowed = place(ours[0].tolerance)
-            axes.plot([allowed, allowed], [number - 0.38, number + 0.38], color=_INK, linewidth=2)
+            limit = place(ours[0].tolerance)
+            axes.plot([limit, limit], [number - 0.38, number + 0.38], color=_INK, linewidth=2)
             for row in ours:
                 lane = runs.index((row.runtime, row.form)) - (len(runs) - 1) / 2
-                colour = _colour(row.runtime)
-                axes.plot(
-                    place(row.minimum_tolerance),
-                    number + lane * min(0.18, 0.7 / len(runs)),
-                    marker=_FORMS.get(row.form, "s"),
-                    markersize=6 if row.passed else 8,
-                    color=colour,
-                    markerfacecolor=colour if row.form != "fused" else "white",
-                    markeredgecolor=colour if row.passed else _FAIL,
-                    markeredgewidth=1.4 if row.passed else 2.4,
-                    linestyle="",
+                point = _marker(row.runtime, row.form)
+                point.set_data(
+                    [place(row.minimum_tolerance)], [number + lane * min(0.18, 0.7 / len(runs))]
                 )
+                if not row.passed:
+                    filled = _colour(row.runtime)
+                    point.set(mec=_FAIL, mew=2.4, markersize=8, mfc=filled)
+                axes.add_line(point)
         axes.set_yticks(range(len(tensors)), [_short(t) for t in tensors])
         axes.set_ylim(len(tensors) - 0.4, -0.6)
         step = max(1, (high - low) // 6)
@@ -185,30 +177,11 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
         axes.axvline(low - 0.6, color=_FAINT, linewidth=0.8, linestyle=":")
         axes.set_xlabel("largest |Δ| from the reference, in the tensor's unit (log scale)")
         axes.grid(axis="both")
-        handles = [
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                marker=_FORMS.get(form, "s"),
-                color=_colour(runtime),
-                markerfacecolor=_colour(runtime) if form != "fused" else "white",
-                markeredgewidth=1.4,
-                label=_short(f"{runtime} {form}"),
-            )
-            for runtime, form in runs
-        ]
-        handles.append(
-            Line2D([], [], linestyle="", marker="|", markersize=11, color=_INK, label="allowed")
-        )
-        _legend(figure, handles)
-        failed = [f"{r.runtime} {r.form} {r.tensor}" for r in rows if not r.passed]
-        told = f"above it: {', '.join(failed)}" if failed else "none is above it"
-        return _finish(
-            figure,
-            f"Largest difference of {len(tensors)} tensors in {len(runs)} configurations beside "
-            f"the allowed one; {told}.",
-        )
+        allowed = Line2D([], [], ls="", marker="|", ms=11, color=_INK, label="allowed")
+        _legend(figure, [*(_marker(*run, _short(" ".join(run))) for run in runs), allowed])
+        failed = ", ".join(f"{r.runtime} {r.form} {r.tensor}" for r in rows if not r.passed)
+        told = f"{len(tensors)} tensors, {len(runs)} configurations; failed: {failed or 'none'}"
+        return _finish(figure, f"Largest difference beside the allowed one. {told}.")
 
 
 def latency(rows: Sequence[Latency]) -> Plot:
@@ -277,9 +250,9 @@ def stages(rows: Sequence[Latency]) -> Plot:
             [Patch(color=_STAGES[i % len(_STAGES)], label=_short(s)) for i, s in enumerate(order)],
         )
         told = "; ".join(
-            f"{_configuration(row)}: "
-            + ", ".join(f"{stage} {value:.1f} ms" for stage, value in row.stages_p50_ms.items())
+            f"{_configuration(row)}: {', '.join(f'{s} {v:.1f} ms' for s, v in times)}"
             for row in rows
+            for times in [row.stages_p50_ms.items()]
         )
         return _finish(figure, f"Median time of each stage. {told}.")
 
@@ -309,14 +282,29 @@ def _finish(figure: Figure, alt: str) -> Plot:
 
 
 def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
-    columns = min(3, len(handles))
     figure.legend(
         handles=list(handles),
         loc="outside upper center",
-        ncols=columns,
-        fontsize=8.5,
-        handlelength=1.3,
-        columnspacing=1.4,
+        ncols=min(4, len(handles)),
+        fontsize=8,
+        handlelength=1.2,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )
+
+
+def _marker(runtime: str, form: str, label: str = "") -> Line2D:
+    colour = _colour(runtime)
+    hollow = "white" if form == "fused" else colour
+    return Line2D(
+        [],
+        [],
+        linestyle="",
+        marker=_FORMS.get(form, "s"),
+        markerfacecolor=hollow,
+        markeredgecolor=colour,
+        markeredgewidth=1.4,
+        label=label,
     )
 
 
@@ -324,7 +312,8 @@ def _cell(axes: Axes, x: int, y: int, count: int, share: float, size: int) -> No
     if size > 12:
         return
     ink = "white" if share > 0.55 else (_INK if count else "#b6bcc4")
-    axes.text(x, y - 0.12, str(count), ha="center", va="center", color=ink)
+    raised = y - 0.12 if count else y
+    axes.text(x, raised, str(count), ha="center", va="center", color=ink)
     if count:
         axes.text(x, y + 0.24, f"{share:.0%}", ha="center", va="center", color=ink, fontsize=7.5)
 
@@ -344,7 +333,7 @@ def _configuration(row: Latency) -> str:
 
 
 def _finite(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.nan_to_num(np.array(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(np.array(values, np.float64), posinf=0.0, neginf=0.0)
 
 
 def _colour(runtime: str) -> str:

@@ -10,12 +10,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
 from classkinfy_export.contract import GraderVariant, NetworkSpec
@@ -26,6 +26,8 @@ from classkinfy_export.taxonomy import Taxonomy
 
 SUFFIX = ".safetensors"
 _HEADER = "classkinfy"
+_SEAL = "classkinfy.sha256"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class CheckpointInfo(BaseModel):
@@ -43,6 +45,16 @@ class CheckpointInfo(BaseModel):
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
     weights_licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _outputs_fit_taxonomy(self) -> Self:
+        names = self.taxonomy.classes if self.role == "classifier" else self.taxonomy.severities
+        if self.network.outputs != len(names):
+            raise ValueError(
+                f"the {self.role} has {self.network.outputs} outputs, its taxonomy names "
+                f"{len(names)} ({', '.join(names)}); give the taxonomy that it was trained with"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,14 @@ def _load(module: nn.Module, state: dict[str, Tensor], spec: NetworkSpec, source
             hint="give the checkpoint of this architecture, or change the architecture",
         )
     for name, tensor in state.items():
+        wanted = expected[name].dtype
+        dense = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
+        if not dense or tensor.dtype not in (_FLOATS if wanted in _FLOATS else (wanted,)):
+            raise CheckpointError(
+                f"{source} holds {name} as {tensor.dtype}, {tensor.layout}, on {tensor.device}, "
+                f"which cannot be read as {wanted}",
+                hint="save dense float tensors",
+            )
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{source} does not fit {spec.architecture} with {spec.outputs} outputs: {name} "
@@ -118,7 +138,8 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     """Serialise a checkpoint: the same weights give the same bytes."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.module.state_dict().items()}
     header = checkpoint.info.model_dump_json()
-    return safetensors.torch.save(tensors, metadata={_HEADER: header})
+    seal = _seal(header, checkpoint.sha256)
+    return safetensors.torch.save(tensors, metadata={_HEADER: header, _SEAL: seal})
 
 
 def from_bytes(data: bytes, source: str) -> Checkpoint:
@@ -126,7 +147,8 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
     try:
         state = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER]
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        header = metadata[_HEADER]
     except (safetensors.SafetensorError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"{source} is not a checkpoint of this toolkit, or is damaged: {error}",
@@ -136,7 +158,17 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
         info = CheckpointInfo.model_validate_json(header)
     except ValidationError as error:
         raise CheckpointError(f"{source}: {explain(error, CheckpointInfo)}") from error
-    return build(info, state, source)
+    checkpoint = build(info, state, source)
+    if metadata.get(_SEAL) not in (None, _seal(header, checkpoint.sha256)):
+        raise CheckpointError(
+            f"{source} is damaged: its weights or its header are not those that were saved",
+            hint="copy it again, or train again",
+        )
+    return checkpoint
+
+
+def _seal(header: str, weights: str) -> str:
+    return hashlib.sha256(f"{header}\n{weights}".encode()).hexdigest()
 
 
 def load(path: Path) -> Checkpoint:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,17 @@ from classkinfy_export.taxonomy import Taxonomy
 CLASSIFIER = ("efficientnet_b3", 300)
 GRADER = ("efficientnet_b2", 224)
 
+_HEAD = ("head.0.weight", "head.0.bias")
 _WRAPPERS = ("model_state_dict", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+# A NumPy scalar, such as a validation accuracy, is data; nothing else beyond torch's own is let
+# in. NumPy 1 wrote the scalar's constructor under another name.
+_PLAIN: list[Any] = [
+    np.dtype,
+    np_scalar,
+    (np_scalar, "numpy.core.multiarray.scalar"),
+    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
+]
 
 
 def load_classifier(path: Path, taxonomy: Taxonomy, licence: str) -> Checkpoint:
@@ -41,7 +52,8 @@ def load_classifier(path: Path, taxonomy: Taxonomy, licence: str) -> Checkpoint:
     outputs = len(taxonomy.classes)
     spec = NetworkSpec(architecture=CLASSIFIER[0], input_size=CLASSIFIER[1], outputs=outputs)
     state = _rename(state, {"classifier.": "head.0."})
-    found = state["head.0.weight"].shape[0] if "head.0.weight" in state else outputs
+    rows = [state[name].shape[:1] for name in _HEAD if name in state]
+    found = rows[0][0] if rows and rows[0] else outputs
     if found != outputs:
         raise CheckpointError(
             f"{path.name} has {found} classes, the taxonomy has {outputs} "
@@ -49,9 +61,9 @@ def load_classifier(path: Path, taxonomy: Taxonomy, licence: str) -> Checkpoint:
             hint="write the checkpoint's own classes under 'taxonomy' in the export recipe",
         )
     order = _order(content.get("label_map"), taxonomy, path)
-    for name in ("head.0.weight", "head.0.bias"):
-        if name in state:
-            state[name] = state[name][order]
+    if all(shape == (outputs,) for shape in rows):
+        picked = torch.tensor(order)
+        state |= {name: state[name].index_select(0, picked) for name in _HEAD if name in state}
     info = CheckpointInfo(
         role="classifier", network=spec, taxonomy=taxonomy, weights_licence=licence
     )
@@ -86,17 +98,17 @@ def load_grader(path: Path, dx: str, taxonomy: Taxonomy, licence: str) -> Checkp
 
 def _unpickle(path: Path) -> dict[str, Any]:
     data = read(path)
-    # A NumPy scalar, such as a validation accuracy, is data; nothing else beyond torch's own.
-    plain: list[Any] = [np.dtype, np_scalar, type(np.dtype("f8")), type(np.dtype("f4"))]
+    _check_archive(data, path)
     try:
-        with torch.serialization.safe_globals(plain):
+        with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path.name} is damaged, or holds more than weights, and was not opened",
             hint="save it again with torch.save(model.state_dict(), path)",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # the unpickler raises whatever a broken stream makes it
         raise CheckpointError(
             f"{path.name} is not a PyTorch checkpoint, or is damaged",
             hint="copy it again from where it was trained",
@@ -109,12 +121,29 @@ def _unpickle(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_archive(data: bytes, path: Path) -> None:
+    """Refuse a file with a changed byte: torch.load checks no sum, and its old format can crash."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises whatever a broken archive makes it
+        raise CheckpointError(
+            f"{path.name} is not a PyTorch checkpoint, or is damaged",
+            hint="copy it again from where it was trained, or save it with PyTorch 1.6 or newer",
+        ) from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path.name} is damaged: the checksum of {damaged} is wrong",
+            hint="copy it again from where it was trained",
+        )
+
+
 def _weights(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), dict):
             content = content[wrapper]
             break
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not state:
         raise CheckpointError(
             f"{path.name} holds no weights; its keys are {', '.join(map(str, content))[:200]}",
@@ -147,7 +176,12 @@ def _order(label_map: object, taxonomy: Taxonomy, path: Path) -> list[int]:
     rows = {}
     for key, value in label_map.items():
         label, row = (key, value) if isinstance(key, str) and not key.isdigit() else (value, key)
-        rows[str(label).lower()] = int(row)
+        try:
+            rows[str(label).lower()] = int(row)
+        except (TypeError, ValueError):
+            raise CheckpointError(
+                f"{path.name}: label_map gives {label!r} the row {row!r}, not a number"
+            ) from None
     known = set(taxonomy.classes)
     if set(rows) != known or sorted(rows.values()) != list(range(len(known))):
         raise CheckpointError(

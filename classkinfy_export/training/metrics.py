@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ def summarise(
         names: the classes.
 
     Returns:
-        plain values; AUROC is the mean over the classes that occur, None when it is undefined.
+        plain values. Balanced accuracy is the mean recall, AUROC the mean of one against the rest,
+        both over the classes that occur; AUROC is None when only one does.
     """
     if len(labels) == 0:
         return {"n": 0}
@@ -33,18 +33,17 @@ def summarise(
     matrix = metrics.confusion_matrix(labels, predicted, labels=positions)
     present = [c for c in positions if 0 < int((labels == c).sum()) < len(labels)]
     aurocs = [float(metrics.roc_auc_score(labels == c, probabilities[:, c])) for c in present]
-    with warnings.catch_warnings():
-        # A class may be predicted that does not occur in a small part.
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        balanced = float(metrics.balanced_accuracy_score(labels, predicted))
+    recall = {
+        name: float(row[c] / row.sum())
+        for c, (name, row) in enumerate(zip(names, matrix, strict=True))
+        if row.sum()
+    }
     return {
         "n": len(labels),
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "balanced_accuracy": balanced,
+        "balanced_accuracy": float(np.mean(list(recall.values()))),
         "auroc": float(np.mean(aurocs)) if aurocs else None,
-        "recall": {
-            names[c]: float(matrix[c, c] / matrix[c].sum()) for c in positions if matrix[c].sum()
-        },
+        "recall": recall,
         "classes": list(names),
         "confusion_matrix": matrix.tolist(),
     }

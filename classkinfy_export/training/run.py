@@ -58,7 +58,6 @@ def train(
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
     report: Report = lambda what, done, total: None,
-    show_progress: bool = False,
 ) -> dict[str, Any]:
     """Train both stages.
 
@@ -71,8 +70,7 @@ def train(
         out: the run's folder.
         severity_csv: severities by image, instead of the proxy.
         split_csv: a split made before, instead of a new one.
-        report: told of progress outside the epochs.
-        show_progress: show epochs on the terminal.
+        report: told of progress.
 
     Returns:
         the metrics, as in ``metrics.json``.
@@ -82,7 +80,7 @@ def train(
     """
     _claim(out, recipe)
     split = _split(dataset, recipe, out, split_csv)
-    job = _Job(dataset, recipe, out, split, report, show_progress)
+    job = _Job(dataset, recipe, out, split, report)
     classifier, embeddings, result = job.classifier()
     graded = recipe.taxonomy.graded
     grader_results = {}
@@ -114,10 +112,9 @@ class _Job:
         out: Path,
         split: pd.DataFrame,
         report: Report,
-        show_progress: bool,
     ) -> None:
         self.dataset, self.recipe, self.out = dataset, recipe, out
-        self.split, self.report, self.show_progress = split, report, show_progress
+        self.split, self.report = split, report
 
     def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
@@ -132,7 +129,6 @@ class _Job:
             outputs = len(taxonomy.classes)
             torch.manual_seed(recipe.seed)
             network = weights.start(recipe.classifier.network, outputs)
-            self.report("training the classifier", 0, 1)
             task.fit(
                 network,
                 levels,
@@ -143,7 +139,7 @@ class _Job:
                 recipe=recipe.classifier.fit,
                 seed=recipe.seed,
                 folder=self.out / "log" / CLASSIFIER,
-                show_progress=self.show_progress,
+                progress=lambda done, total: self.report("training the classifier", done, total),
             )
             info = CheckpointInfo(
                 role="classifier",
@@ -198,7 +194,6 @@ class _Job:
         if path.is_file():
             module = checkpoint.load(path).module
         else:
-            self.report(f"training the grader of {dx}", 0, 1)
             task.fit(
                 module,
                 examples,
@@ -209,7 +204,9 @@ class _Job:
                 recipe=recipe.graders.fit,
                 seed=recipe.seed,
                 folder=self.out / "log" / f"grader_{dx}",
-                show_progress=self.show_progress,
+                progress=lambda done, total: self.report(
+                    f"training the grader of {dx}", done, total
+                ),
             )
             info = CheckpointInfo(
                 role="grader",

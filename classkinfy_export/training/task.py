@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import torchmetrics
-from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -92,6 +93,16 @@ class Task(lightning.LightningModule):
         }
 
 
+class _Progress(lightning.Callback):
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self.progress = progress
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object
+    ) -> None:
+        self.progress(trainer.global_step, int(trainer.estimated_stepping_batches))
+
+
 class _Rows(Dataset[tuple[Examples, int]]):
     def __init__(self, examples: Examples, rows: npt.NDArray[np.int64], labels: Labels) -> None:
         self.examples, self.rows, self.labels = examples, rows, labels
@@ -115,7 +126,7 @@ def fit(
     recipe: FitRecipe,
     seed: int,
     folder: Path,
-    show_progress: bool,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Train ``module`` in place; it ends with its averaged weights.
 
@@ -129,7 +140,7 @@ def fit(
         recipe: how to train.
         seed: of sampling, augmentation and dropout.
         folder: where the log goes.
-        show_progress: show a progress bar.
+        progress: called with (done, total) batches over all epochs.
 
     Raises:
         KeyboardInterrupt: the user stopped it; ``module`` is then unusable.
@@ -140,12 +151,11 @@ def fit(
     plain = Augment(flips=False, colour_jitter=0.0) if images else nn.Identity()
     transform = Augment(recipe.flips, recipe.colour_jitter) if images else nn.Identity()
     task = Task(module.to(memory_format=torch.channels_last), recipe, outputs, transform, plain)
-    callbacks: list[lightning.Callback] = []
+    callbacks: list[lightning.Callback] = [_Progress(progress)]
     if recipe.ema_decay > 0:
         average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
         callbacks.append(WeightAveraging(multi_avg_fn=average))
-    if show_progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=5))
+    shutil.rmtree(folder, ignore_errors=True)  # the log of a training that was interrupted
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")
@@ -157,7 +167,7 @@ def fit(
             callbacks=callbacks,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=show_progress,
+            enable_progress_bar=False,
             gradient_clip_val=recipe.gradient_clip,
             num_sanity_val_steps=0,
             log_every_n_steps=10,

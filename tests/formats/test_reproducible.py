@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from classkinfy_export import runtimes
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import BundleError
 from classkinfy_export.jobs import export
+from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.runtimes.session import Session
 
 
 def test_exporting_twice_gives_the_same_bytes(
@@ -37,3 +42,29 @@ def test_a_recipe_without_a_format_leaves_it_out(
     bundle = export.export(checkpoints("trunk"), recipe, tmp_path / "bundle")
     assert {model.format for model in bundle.manifest.models} == {kept}
     assert not (tmp_path / "bundle" / "golden").exists()
+
+
+@pytest.mark.parametrize("kept", ["onnx", "litert"])
+def test_a_bundle_without_graders_answers_without_severity(
+    checkpoints: Any, tmp_path: Path, small_recipe: ExportRecipe, kept: str
+) -> None:
+    sources = dataclasses.replace(checkpoints("trunk"), graders={})
+    recipe = small_recipe.model_copy(update={"formats": (kept,)})
+    bundle = export.export(sources, recipe, tmp_path / "bundle")
+    assert bundle.manifest.grader_variant is None
+    report = verify(bundle)
+    assert report.failures() == []
+    assert {d.form for d in report.decisions} == {"staged", "fused"}
+
+
+def test_a_staged_bundle_has_no_fused_form(
+    checkpoints: Any, tmp_path: Path, small_recipe: ExportRecipe
+) -> None:
+    recipe = small_recipe.model_copy(update={"formats": ("onnx",), "forms": ("staged",)})
+    bundle = export.export(checkpoints("separate"), recipe, tmp_path / "bundle")
+    assert bundle.manifest.pipeline is None
+    report = verify(bundle)
+    assert report.failures() == []
+    assert {d.form for d in report.decisions} == {"staged"}
+    with pytest.raises(BundleError, match="no fused form"):
+        Session(runtimes.get("onnxruntime").open(bundle), "fused")

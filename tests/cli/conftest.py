@@ -1,0 +1,117 @@
+"""The command line run inside the test's process, and what is fed to it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from classkinfy_export.cli import terminal
+from classkinfy_export.cli.app import app
+from classkinfy_export.contract import GraderVariant
+from classkinfy_export.data import synthetic
+from classkinfy_export.jobs.export import Sources
+from classkinfy_export.stages import checkpoint
+
+_PROGRESS = re.compile(r".+ \(\d+/\d+\)")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    def error(self) -> str:
+        """Return the one error line; only lines of progress may stand before it."""
+        assert "Traceback" not in self.stdout + self.stderr
+        *before, last = self.stderr.splitlines() or [""]
+        assert last.startswith("error: "), self.stderr
+        assert all(_PROGRESS.fullmatch(line) for line in before), self.stderr
+        return last
+
+
+@pytest.fixture
+def classkinfy(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ran]]:
+    """Run a command line, as ``classkinfy("inspect", bundle)``, without a terminal."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+
+    def close() -> None:
+        # The console writes to its own copy of descriptor 2, made when it is first asked for.
+        if terminal._stderr.cache_info().currsize:
+            terminal._stderr().file.close()
+            terminal._stderr.cache_clear()
+
+    def run(*arguments: object) -> Ran:
+        close()
+        capfd.readouterr()
+        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+        close()
+        captured = capfd.readouterr()
+        return Ran(result.exit_code, result.stdout + captured.out, result.stderr + captured.err)
+
+    yield run
+    close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where to write, in a folder that holds nothing else."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "made"
+
+
+@pytest.fixture
+def bundle(trunk_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the trunk bundle, free to be altered."""
+    return shutil.copytree(trunk_bundle, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def weights(
+    checkpoints: Callable[[GraderVariant], Sources], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Checkpoints on disk: ``classifier.safetensors``, and heads ``grader_<dx>.safetensors``."""
+    folder = tmp_path_factory.mktemp("weights")
+    sources = checkpoints("trunk")
+    (folder / "classifier.safetensors").write_bytes(checkpoint.to_bytes(sources.classifier))
+    for dx, grader in sources.graders.items():
+        (folder / f"grader_{dx}.safetensors").write_bytes(checkpoint.to_bytes(grader))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of a lesion without hair."""
+    path = tmp_path_factory.mktemp("photo") / "lesion.jpg"
+    Image.fromarray(synthetic.lesion("mel", seed=1, height=192, width=256, hair=0).image).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in HAM10000's layout, small pictures with masks, enough for workers to decode."""
+    folder = tmp_path_factory.mktemp("lesions") / "data"
+    folder.mkdir()
+    with (folder / "HAM10000_metadata.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"))
+        for number in range(70):
+            dx, name = synthetic.CLASSES[number % 7], f"IMG_{number:03d}"
+            drawn = synthetic.lesion(dx, number, height=96, width=128)
+            Image.fromarray(drawn.image).save(folder / f"{name}.jpg")
+            Image.fromarray(drawn.mask).save(folder / f"{name}_segmentation.png")
+            table.writerow((f"LES_{number:03d}", name, dx, "histo", "50.0", "male", "back"))
+    return folder
