@@ -37,29 +37,32 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         overwrite: replace a folder that is there already; it stays as it was on failure.
 
     Raises:
-        ClasskinfyError: ``path`` exists, is not an empty folder, and ``overwrite`` is off.
+        ClasskinfyError: ``path`` exists, is not an empty folder, and ``overwrite`` is off; at the
+            start, or because another process made it meanwhile.
     """
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and not overwrite:
-        raise ClasskinfyError(
-            f"{path} already exists", hint="choose another --out, or pass --overwrite"
-        )
+    if not overwrite:
+        _refuse_occupied(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
+        if not overwrite:
+            _refuse_occupied(path)
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _refuse_occupied(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ClasskinfyError(
+            f"{path} already exists", hint="choose another --out, or pass --overwrite"
+        )
+
+
 def _swap(new: Path, path: Path) -> None:
-    if not path.exists():
-        new.rename(path)
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
+    if not path.exists() and not path.is_symlink():
         new.rename(path)
         return
     old = new.with_name(new.name + ".old")
@@ -69,7 +72,7 @@ def _swap(new: Path, path: Path) -> None:
     except BaseException:
         old.rename(path)
         raise
-    if old.is_dir():
+    if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old)
     else:
         old.unlink()

@@ -39,7 +39,8 @@ def frame(source: Source, capture: Size, fit: Literal["crop", "pad"] = "crop") -
         uint8 [1, capture.height, capture.width, 3] RGB.
 
     Raises:
-        ImageError: the source is not a complete image, or is too large.
+        ImageError: the source is not a complete image, is too large, or so narrow that padding
+            it would make it so.
     """
     pixels = source if isinstance(source, np.ndarray) else decode(source)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
@@ -60,13 +61,13 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
         uint8 [h, w, 3], EXIF orientation applied, transparency dropped.
 
     Raises:
-        ImageError: missing, not an image, truncated, or above 100 megapixels.
+        ImageError: missing, not an image, truncated, above 100 megapixels, or of floats.
     """
     name = "image" if isinstance(source, bytes) else Path(source).name
     try:
         with warnings.catch_warnings():
-            # Pillow only warns between its limit and twice its limit; ours is checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of odd metadata, which is not read, and of many pixels, checked below.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(
@@ -74,15 +75,24 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
                         f"more than {MAX_PIXELS // 10**6} million",
                         hint="scale it down first",
                     )
-                upright = ImageOps.exif_transpose(image)
-                return np.array(upright.convert("RGB"))
+                return _to_rgb(ImageOps.exif_transpose(image), name)
     except FileNotFoundError:
         raise ImageError(f"image {str(source)!r} does not exist", hint="check the path") from None
     except UnidentifiedImageError:
         raise ImageError(
             f"{name} is not an image that can be read", hint="give a JPEG or PNG photo"
         ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name} has more than {MAX_PIXELS // 10**6} million pixels",
+            hint="scale it down first",
+        ) from None
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+        if not isinstance(source, bytes) and isinstance(error, OSError) and error.errno:
+            raise ImageError(
+                f"image {str(source)[:200]!r} cannot be opened: {error.strerror}",
+                hint="check the path",
+            ) from error
         raise ImageError(
             f"{name} is truncated or damaged: {error}", hint="copy or take the photo again"
         ) from error
@@ -101,6 +111,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         path
         for path in root.rglob("*")
         if path.suffix.lower() in SUFFIXES
+        and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and not path.stem.endswith("_segmentation")
     )
@@ -109,6 +120,19 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             f"folder {str(root)!r} holds no image", hint=f"expected {', '.join(SUFFIXES)}"
         )
     return found
+
+
+def _to_rgb(image: Image.Image, name: str) -> Pixels:
+    if image.mode == "F":
+        raise ImageError(
+            f"{name} holds floats, and no scale that says what is white",
+            hint="save it with 8 bits a channel",
+        )
+    if image.mode.startswith("I"):
+        # Pillow's convert clips 16-bit gray at 255. The high byte is what it keeps of 16-bit RGB.
+        levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(levels[..., np.newaxis], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def _crop(pixels: Pixels, capture: Size) -> Pixels:
@@ -123,6 +147,10 @@ def _pad(pixels: Pixels, capture: Size) -> Pixels:
     height, width = pixels.shape[:2]
     wanted_width = max(width, -(-height * capture.width // capture.height))
     wanted_height = max(height, -(-width * capture.height // capture.width))
+    if wanted_width * wanted_height > 4 * MAX_PIXELS:
+        raise ImageError(
+            f"an image of {width} x {height} pixels is too narrow to pad", hint="crop it instead"
+        )
     padded = np.zeros((wanted_height, wanted_width, 3), np.uint8)
     top, left = (wanted_height - height) // 2, (wanted_width - width) // 2
     padded[top : top + height, left : left + width] = pixels

@@ -7,8 +7,9 @@ Recipes are frozen. An unknown key, a wrong type or two fields that contradict e
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,7 +26,10 @@ _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_Deviation = Annotated[float, Field(gt=0)]
 
 
 class SplitRecipe(_Frozen):
@@ -52,7 +56,7 @@ class NetworkRecipe(_Frozen):
     input_size: int = Field(224, ge=32, le=1024)
     head: Literal["linear", "mlp"] = "linear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[_Deviation, _Deviation, _Deviation] = (0.5, 0.5, 0.5)
 
     def spec(self, outputs: int) -> NetworkSpec:
         """Return the network's spec for a number of outputs."""
@@ -135,7 +139,8 @@ class ExportRecipe(_Frozen):
     fit: Literal["crop", "pad"] = "crop"
     """How ``frame`` makes a photo of another shape fit the capture's."""
     hair_removal: bool = True
-    quality_rules: tuple[QualityRule, ...] = ()
+    quality_rules: tuple[QualityRule, ...] = Field((), max_length=31)
+    """Each has a bit of ``reasons``, an int32."""
     formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
@@ -145,6 +150,14 @@ class ExportRecipe(_Frozen):
     parity: ParityRecipe = ParityRecipe()
     weights_licence: str | None = None
     """Only for checkpoints that do not carry their own."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        for field in ("formats", "forms", "precisions", "pipeline_outputs"):
+            values: tuple[str, ...] = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} names something twice: {', '.join(values)}")
+        return self
 
 
 _Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe)
@@ -180,12 +193,13 @@ def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ())
     path = find(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # ValueError: bytes that are no UTF-8, and dates that are in no calendar.
         raise RecipeError(f"recipe {path} cannot be read as YAML: {error}") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise RecipeError(f"recipe {path} must hold keys and values, not {content!r}")
+        raise RecipeError(f"recipe {path} must hold keys and values, not {reprlib.repr(content)}")
     for override in overrides:
         _override(content, override)
     return parse(content, kind, source=str(path))
@@ -200,8 +214,12 @@ def parse(content: dict[str, Any], kind: type[_Recipe], source: str = "recipe") 
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Return one line for the first problem of a validation error, with what is allowed."""
-    first = error.errors()[0]
+    """Return one line for one problem of a validation error, with what is allowed.
+
+    A misspelt key comes first: the key that is missing in its place only follows from it.
+    """
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_at(kind, first["loc"][:-1])
@@ -214,10 +232,9 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        nested = _model_in(annotation)
+        if isinstance(part, int) or part not in kind.model_fields:
+            continue  # a place in a list, or a key of a dict
+        nested = _model_in(kind.model_fields[part].annotation)
         if nested is None:
             return []
         kind = nested
@@ -248,5 +265,5 @@ def _override(content: dict[str, Any], override: str) -> None:
         content = nested
     try:
         content[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"override {override!r}: {value!r} is not YAML") from error

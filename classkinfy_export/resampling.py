@@ -35,21 +35,22 @@ def taps(in_size: int, out_size: int) -> tuple[npt.NDArray[np.int64], npt.NDArra
     """
     if in_size < 1 or out_size < 1:
         raise ValueError(f"sizes must be positive, got {in_size} -> {out_size}")
-    scale = in_size / out_size
-    support = max(scale, 1.0)
+    # Positions in units of 1 / (2 * out_size) source pixels are integers, so no rounding of
+    # doubles decides which of two equal remainders is the larger, here or in another language.
+    support = 2 * max(in_size, out_size)
     first = np.empty(out_size, np.int64)
     rows: list[npt.NDArray[np.int64]] = []
     for i in range(out_size):
-        center = (i + 0.5) * scale
-        lo = max(int(center - support + 0.5), 0)
-        hi = min(int(center + support + 0.5), in_size)
-        x = (np.arange(lo, hi) + 0.5 - center) / support
-        weights = np.maximum(1.0 - np.abs(x), 0.0)
-        exact = weights / weights.sum() * WEIGHT_SCALE
-        floor = np.floor(exact).astype(np.int64)
-        # Largest remainder: the row sums to WEIGHT_SCALE and no weight moves by more than one step.
+        center = (2 * i + 1) * in_size
+        lo = max((center - support + out_size) // (2 * out_size), 0)
+        hi = min((center + support + out_size) // (2 * out_size), in_size)
+        distance = np.abs((2 * np.arange(lo, hi, dtype=np.int64) + 1) * out_size - center)
+        weights = np.maximum(support - distance, 0)
+        floor, remainder = np.divmod(weights * WEIGHT_SCALE, weights.sum())
+        # Largest remainder, the first of equal ones: the row sums to WEIGHT_SCALE and no weight
+        # moves by a whole step.
         missing = WEIGHT_SCALE - int(floor.sum())
-        floor[np.argsort(floor - exact, kind="stable")[:missing]] += 1
+        floor[np.argsort(-remainder, kind="stable")[:missing]] += 1
         first[i] = lo
         rows.append(floor)
     weights_table = np.zeros((out_size, max(len(r) for r in rows)), np.int64)

@@ -1,6 +1,6 @@
 """Weights on disk: this project's safetensors, which say what they are, and reading them back.
 
-A checkpoint is one network or one head, in one ``.safetensors`` file whose header holds
+A checkpoint is one network or one head, in one ``.safetensors`` file whose header holds a hash and
 ``CheckpointInfo`` as JSON. Nothing in it can run code.
 """
 
@@ -26,7 +26,6 @@ from classkinfy_export.taxonomy import Taxonomy
 
 SUFFIX = ".safetensors"
 _HEADER = "classkinfy"
-_SEAL = "classkinfy.sha256"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -85,7 +84,10 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
         width = max((t.shape[1] for t in state.values() if t.ndim == 2), default=0)
         module: nn.Module = make_head(info.network.head, width, info.network.outputs)
     else:
-        module = Network(info.network)
+        try:
+            module = Network(info.network)
+        except CheckpointError as error:
+            raise CheckpointError(f"{source}: {error.message}", hint=error.hint) from error
     _load(module, state, info.network, source)
     return Checkpoint(info, module.eval(), weights_sha256(module))
 
@@ -137,9 +139,10 @@ def weights_sha256(module: nn.Module) -> str:
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """Serialise a checkpoint: the same weights give the same bytes."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.module.state_dict().items()}
-    header = checkpoint.info.model_dump_json()
-    seal = _seal(header, checkpoint.sha256)
-    return safetensors.torch.save(tensors, metadata={_HEADER: header, _SEAL: seal})
+    info = checkpoint.info.model_dump_json()
+    # One entry: safetensors writes several in an order that changes from run to run.
+    header = f"{_seal(info, checkpoint.sha256)}\n{info}"
+    return safetensors.torch.save(tensors, metadata={_HEADER: header})
 
 
 def from_bytes(data: bytes, source: str) -> Checkpoint:
@@ -147,8 +150,7 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
     try:
         state = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        header = metadata[_HEADER]
+        seal, _, header = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER].partition("\n")
     except (safetensors.SafetensorError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"{source} is not a checkpoint of this toolkit, or is damaged: {error}",
@@ -159,7 +161,7 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
     except ValidationError as error:
         raise CheckpointError(f"{source}: {explain(error, CheckpointInfo)}") from error
     checkpoint = build(info, state, source)
-    if metadata.get(_SEAL) not in (None, _seal(header, checkpoint.sha256)):
+    if seal != _seal(header, checkpoint.sha256):
         raise CheckpointError(
             f"{source} is damaged: its weights or its header are not those that were saved",
             hint="copy it again, or train again",
@@ -167,8 +169,8 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
     return checkpoint
 
 
-def _seal(header: str, weights: str) -> str:
-    return hashlib.sha256(f"{header}\n{weights}".encode()).hexdigest()
+def _seal(info: str, weights: str) -> str:
+    return hashlib.sha256(f"{info}\n{weights}".encode()).hexdigest()
 
 
 def load(path: Path) -> Checkpoint:

@@ -39,6 +39,14 @@ class Ran:
         assert all(_PROGRESS.fullmatch(line) for line in before), self.stderr
         return last
 
+    def refused(self, *fragments: object) -> None:
+        """Check that it was bad input, and that the error line names these."""
+        line = self.error()
+        assert self.exit_code == 2
+        assert self.stdout == ""
+        for fragment in fragments:
+            assert str(fragment) in line
+
 
 @pytest.fixture
 def classkinfy(
