@@ -109,17 +109,28 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in HAM10000's layout, small pictures with masks, enough for workers to decode."""
-    folder = tmp_path_factory.mktemp("lesions") / "data"
-    folder.mkdir()
-    with (folder / "HAM10000_metadata.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"))
-        for number in range(70):
-            dx, name = synthetic.CLASSES[number % 7], f"IMG_{number:03d}"
-            drawn = synthetic.lesion(dx, number, height=96, width=128)
-            Image.fromarray(drawn.image).save(folder / f"{name}.jpg")
-            Image.fromarray(drawn.mask).save(folder / f"{name}_segmentation.png")
-            table.writerow((f"LES_{number:03d}", name, dx, "histo", "50.0", "male", "back"))
-    return folder
+def draw_lesions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Draw a data set in HAM10000's layout, of so many small pictures with masks."""
+
+    def draw(number: int) -> Path:
+        folder = tmp_path_factory.mktemp("lesions") / "data"
+        masks = folder / "HAM10000_segmentations_lesion_tschandl"
+        masks.mkdir(parents=True)
+        with (folder / "HAM10000_metadata.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"))
+            for index in range(number):
+                dx, name = synthetic.CLASSES[index % 7], f"IMG_{index:03d}"
+                drawn = synthetic.lesion(dx, index, height=96, width=128)
+                Image.fromarray(drawn.image).save(folder / f"{name}.jpg")
+                Image.fromarray(drawn.mask).save(masks / f"{name}_segmentation.png")
+                table.writerow((f"LES_{index:03d}", name, dx, "histo", "50.0", "male", "back"))
+        return folder
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def lesions(draw_lesions: Callable[[int], Path]) -> Path:
+    """A data set of nine lesions a class: too small for workers, which must not fork a test."""
+    return draw_lesions(63)

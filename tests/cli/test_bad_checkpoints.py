@@ -46,8 +46,9 @@ def flip(path: Path, position: int) -> None:
 
 
 def _saved(info: dict[str, Any], state: State, path: Path) -> Path:
-    header = {"classkinfy": json.dumps(info)}
-    path.write_bytes(safetensors.torch.save(state, metadata=header))
+    """Write a checkpoint whose seal does not matter: it is refused before."""
+    header = f"{'0' * 64}\n{json.dumps(info)}"
+    path.write_bytes(safetensors.torch.save(state, metadata={"classkinfy": header}))
     return path
 
 

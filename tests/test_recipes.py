@@ -1,0 +1,76 @@
+"""Recipes are checked whole, and what is wrong is said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from classkinfy_export import recipes
+from classkinfy_export.errors import RecipeError
+from classkinfy_export.recipes import ExportRecipe, TrainRecipe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "train").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_training_recipes_load(path: Path) -> None:
+    recipes.load(path, TrainRecipe)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "export").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_export_recipes_load(path: Path) -> None:
+    recipes.load(path, ExportRecipe)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (ExportRecipe, "fromats: [onnx]", "unknown key 'fromats'; did you mean 'formats'"),
+        (ExportRecipe, "capture: {hight: 1, width: 2}", "did you mean 'height'"),
+        (
+            ExportRecipe,
+            "quality_rules: [{measure: sharpness, reason: x, belo: 1}]",
+            "did you mean 'below'",
+        ),
+        (ExportRecipe, "quality_rules: [{measure: shine, reason: x, below: 1}]", "shine"),
+        (ExportRecipe, "quality_rules: [{measure: sharpness, reason: x}]", "'above' or 'below'"),
+        (ExportRecipe, "formats: [coreml]", "formats.0"),
+        (ExportRecipe, "opset: 21", "opset"),
+        (ExportRecipe, "name: 'a/b'", "name"),
+        (TrainRecipe, "graders: {network: {archtecture: x}}", "did you mean 'architecture'"),
+        (TrainRecipe, "graders: {variant: separate}", "'network' belongs to variant 'separate'"),
+        (TrainRecipe, "split: {val: 0.5, test: 0.5}", "leave nothing to train on"),
+        (TrainRecipe, "classifier: {fit: {epochs: many}}", "classifier.fit.epochs"),
+        (TrainRecipe, "taxonomy: {classes: [a, a]}", "twice"),
+        (TrainRecipe, "taxonomy: {classes: [a, b], graded: [c], malignant: []}", "graded names c"),
+        (TrainRecipe, "taxonomy: {classes: [A, b]}", "lower-case"),
+        (TrainRecipe, "- a\n- b", "keys and values"),
+        (TrainRecipe, "a: [", "YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_the_key(
+    tmp_path: Path, kind: type[TrainRecipe] | type[ExportRecipe], text: str, message: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as raised:
+        recipes.load(path, kind)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "recipe.yaml" in str(raised.value)
+
+
+def test_overrides_are_yaml_and_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("{}")
+    recipe = recipes.load(path, TrainRecipe, ("classifier.fit.epochs=2", "split.seed=7"))
+    assert (recipe.classifier.fit.epochs, recipe.split.seed) == (2, 7)
+    for wrong in ("epochs", "classifier.fit.epoch=2", "seed.x=1=2", "=3"):
+        with pytest.raises(RecipeError):
+            recipes.load(path, TrainRecipe, (wrong,))
+
+
+def test_a_missing_recipe_says_where_recipes_are() -> None:
+    with pytest.raises(RecipeError, match=r"does not exist.*train/\*\.yaml"):
+        recipes.load("train/nothing.yaml", TrainRecipe)
