@@ -16,8 +16,7 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
+import importlib.util
 from typing import ClassVar
 
 
@@ -75,23 +74,19 @@ class GateFailedError(ClasskinfyError):
     exit_code = 1
 
 
-def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional dependency, or say how to get it.
+def require(module: str, *, extra: str, purpose: str) -> None:
+    """Check that an optional dependency is installed, without importing it.
 
     Args:
-        module: the import name.
+        module: the top-level import name.
         extra: the extra of this package that installs it.
         purpose: what needs it, for the message.
 
     Raises:
         MissingDependencyError: the module is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
-            raise
+    if importlib.util.find_spec(module) is None:
         raise MissingDependencyError(
             f"{purpose} needs {module}, which is not installed",
             hint=f"pip install 'classkinfy-export[{extra}]'",
-        ) from error
+        )

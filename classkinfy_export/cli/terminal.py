@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 import typer.core
@@ -28,10 +26,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from classkinfy_export.cli.interruption import EXIT_CODE, interruptible
 from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.taxonomy import DISCLAIMER
-
-INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -52,44 +49,22 @@ class Group(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer's vendored click types)
         """Run the verb."""
-        try:
-            with _interruptible():
+        with interruptible():
+            try:
                 return super().invoke(ctx)
-        except ClasskinfyError as error:
-            _fail(str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            _stderr().print("interrupted: nothing was left half-written")
-            raise typer.Exit(INTERRUPTED) from None
-        except (OSError, MemoryError) as error:
-            what = str(error) or type(error).__name__
-            _fail(what)
-            raise typer.Exit(2) from None
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make SIGTERM a Ctrl-C, and repeat one that came where Python ignores every exception."""
-    handler, hook = signal.signal(signal.SIGTERM, _interrupt), sys.unraisablehook
-
-    def unraisable(ignored: sys.UnraisableHookArgs) -> None:
-        # After a fork, in a destructor: raised there, the interrupt is lost and the job goes on.
-        if issubclass(ignored.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
-            signal.signal(signal.SIGALRM, _interrupt)
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-        else:
-            hook(ignored)
-
-    sys.unraisablehook = unraisable
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-        sys.unraisablehook = hook
-
-
-def _interrupt(number: int, stack: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+            except ClasskinfyError as error:
+                _fail(str(error))
+                code = error.exit_code
+            except KeyboardInterrupt:
+                _stderr().print("interrupted: nothing was left half-written")
+                code = EXIT_CODE
+            except BrokenPipeError:  # whoever read our output has read enough
+                raise
+            except (OSError, MemoryError) as error:
+                _fail(str(error) or type(error).__name__)
+                code = 2
+        # Out here the exception is gone, and with it what it kept from being closed.
+        raise typer.Exit(code)
 
 
 def _fail(what: str) -> None:

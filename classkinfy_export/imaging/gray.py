@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,6 +18,8 @@ def gray(rgb: Tensor) -> Tensor:
     Returns:
         float32 [n, 1, h, w], integers 0..255.
     """
-    red, green, blue = rgb[:, 0:1], rgb[:, 1:2], rgb[:, 2:3]
-    total = red * 9798.0 + green * 19235.0 + blue * 3735.0 + 16384.0
-    return torch.floor(total * (1.0 / 32768.0))
+    # A convolution, and not three slices: ONNX Runtime moves the transpose before it behind slices
+    # and element-wise operations, which then run over rows of one element.
+    weights = torch.tensor([9798.0, 19235.0, 3735.0], dtype=rgb.dtype).view(1, 3, 1, 1)
+    bias = torch.tensor([16384.0], dtype=rgb.dtype)
+    return torch.floor(F.conv2d(rgb, weights, bias) * (1.0 / 32768.0))

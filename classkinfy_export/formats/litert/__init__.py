@@ -12,7 +12,6 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 
@@ -25,8 +24,7 @@ class LitertFormat:
     name: FormatName = "litert"
 
     def __init__(self) -> None:
-        with quiet():
-            require("litert_torch", extra="litert", purpose="exporting to LiteRT")
+        require("litert_torch", extra="litert", purpose="exporting to LiteRT")
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""

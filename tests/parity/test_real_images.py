@@ -1,0 +1,64 @@
+"""The phone's network on five hundred real photos: both formats decide as PyTorch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from classkinfy_export import recipes
+from classkinfy_export.frame import list_images
+from classkinfy_export.jobs import export
+from classkinfy_export.parity.verify import verify
+from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
+from classkinfy_export.stages.network import make_head
+from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.training import weights
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
+IMAGES = 500
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared data set is not here")
+def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    taxonomy = Taxonomy()
+    network = weights.start(recipes.NetworkRecipe(), len(taxonomy.classes)).eval()
+    # Wide enough that classes, graders and confidences differ from photo to photo.
+    torch.nn.init.normal_(network.head[0].weight, 0.0, 0.1)
+    classifier = Checkpoint(
+        CheckpointInfo(role="classifier", network=network.spec, taxonomy=taxonomy),
+        network,
+        weights_sha256(network),
+    )
+    graders = {}
+    for dx in taxonomy.graded:
+        head = make_head("mlp", network.embedding_width, len(taxonomy.severities)).eval()
+        spec = network.spec.model_copy(update={"outputs": 3, "head": "mlp"})
+        info = CheckpointInfo(
+            role="grader",
+            network=spec,
+            taxonomy=taxonomy,
+            variant="trunk",
+            diagnosis=dx,
+            trunk_sha256=classifier.sha256,
+        )
+        graders[dx] = Checkpoint(info, head, weights_sha256(head))
+    recipe = recipes.load("export/mobile.yaml", recipes.ExportRecipe)
+    bundle = export.export(export.Sources(classifier, graders), recipe, tmp_path / "bundle")
+
+    photos = list_images(SHARED)
+    report = verify(bundle, photos[:: len(photos) // IMAGES][:IMAGES])
+    assert report.failures() == []
+    assert report.images == IMAGES
+    for runtime in ("onnxruntime", "litert"):
+        for form in ("staged", "fused"):
+            tensors = {
+                t.tensor: t for t in report.tensors if (t.runtime, t.form) == (runtime, form)
+            }
+            assert tensors["probabilities"].tolerance == 1e-5
+            assert 0 < tensors["probabilities"].minimum_tolerance <= 1e-5
+            decisions = next(d for d in report.decisions if (d.runtime, d.form) == (runtime, form))
+            assert decisions.label_agreement == 1.0
+        assert tensors["quality"].minimum_tolerance == 0.0
