@@ -58,9 +58,9 @@ def test_weights_sum_to_65536_are_not_negative_and_within_a_step_of_the_triangle
     assert weights.min() >= 0
     np.testing.assert_array_equal(weights.sum(axis=1), 65536)
     dense = resampling.matrix(in_size, out_size)
-    for given, wanted in zip(dense, oracle.triangle(in_size, out_size), strict=True):
+    for row, wanted in zip(dense, oracle.triangle(in_size, out_size), strict=True):
         for x in range(in_size):
-            assert abs(int(given[x]) - 65536 * wanted.get(x, 0)) < 1
+            assert abs(int(row[x]) - 65536 * wanted.get(x, 0)) < 1
 
 
 def test_no_partial_sum_reaches_2_to_the_24() -> None:

@@ -71,40 +71,30 @@ def is_there(folder: Path, pattern: str) -> Callable[[], bool]:
     return lambda: any(folder.glob(pattern))
 
 
-@pytest.mark.parametrize(
-    ("number", "format", "name"),
-    [(signal.SIGINT, "litert", "bundle"), (signal.SIGTERM, "onnx", "bundle.ckb")],
-)
-def test_an_interrupted_conversion_leaves_nothing(
-    number: signal.Signals, format: str, name: str, weights: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
+def conversion(weights: Path, format: str, out: Path) -> list[object]:
     given = ["--classifier", weights / "classifier.safetensors"]
     given += ["--grader", f"mel={weights / 'grader_mel.safetensors'}"]
-    stderr = interrupt(
-        ["export", *given, *SMALL, "--set", f"formats=[{format}]", "--out", out / name],
-        number,
-        is_there(out, f".{name}.*/models/{format}"),
-    )
-    assert says_one_line(stderr)
+    return ["export", *given, *SMALL, "--set", f"formats=[{format}]", "--out", out]
+
+
+def test_an_interrupted_conversion_leaves_nothing(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = conversion(weights, "onnx", out / "bundle.ckb")
+    begun = is_there(out, ".bundle.ckb.*/models/onnx")
+    assert says_one_line(interrupt(command, signal.SIGTERM, begun))
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupted_export_over_a_bundle_leaves_the_old_one(
-    number: signal.Signals, weights: Path, tmp_path: Path
+def test_an_interrupted_conversion_leaves_the_old_bundle_as_it_was(
+    weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     bundle = out / "bundle"
     bundle.mkdir(parents=True)
     (bundle / "manifest.json").write_text("the old one")
-    given = ["--classifier", weights / "classifier.safetensors", *SMALL, "--overwrite"]
-    stderr = interrupt(
-        ["export", *given, "--set", "formats=[onnx]", "--out", bundle],
-        number,
-        is_there(out, ".bundle.*/models"),
-    )
-    assert says_one_line(stderr)
+    command = [*conversion(weights, "litert", bundle), "--overwrite"]
+    begun = is_there(out, ".bundle.*/models/litert")
+    assert says_one_line(interrupt(command, signal.SIGINT, begun))
     assert list(out.iterdir()) == [bundle]
     assert (bundle / "manifest.json").read_text() == "the old one"
 
@@ -142,10 +132,9 @@ def check_whole(path: Path) -> None:
     ("number", "begun", "kept"),
     [
         (signal.SIGINT, "cache/.cache.*", {"recipe.json", "split.csv"}),
-        (signal.SIGTERM, "log/classifier/metrics.csv", {"recipe.json", "split.csv"}),
-        (signal.SIGINT, "classifier.safetensors", {"recipe.json", "classifier.safetensors"}),
+        (signal.SIGTERM, "log/grader_mel/metrics.csv", {"severity.csv", "classifier.safetensors"}),
     ],
-    ids=["decoding", "training", "grading"],
+    ids=["decoding", "training"],
 )
 def test_an_interrupted_training_leaves_whole_files(
     number: signal.Signals,
@@ -158,12 +147,11 @@ def test_an_interrupted_training_leaves_whole_files(
     # Enough images for workers of their own to decode them.
     data = draw_lesions(70)
     network = "classifier.network={architecture: test_efficientnet, weights: none, input_size: 64}"
-    epochs = 1 if begun == "classifier.safetensors" else 1000
     stderr = interrupt(
         [
             *("train", "train/smoke.yaml", "--data", data, "--out", run, *SMALL),
-            *("--set", network, "--set", f"classifier.fit.epochs={epochs}"),
-            *("--set", "graders.fit.epochs=10000"),
+            *("--set", network, "--set", "classifier.fit.epochs=1"),
+            *("--set", "graders.fit.epochs=10000", "--set", "taxonomy.graded=[mel]"),
         ],
         number,
         is_there(run, begun),
