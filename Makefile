@@ -1,5 +1,6 @@
 # Two commands: `make demo` runs the main job, `make test` runs every test. Each makes the
-# environment first, on a machine that has only Python 3.11 or newer.
+# environment first, on a machine that has only Python 3.11
+# (another version: `make PYTHON=python3.12 test`).
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin

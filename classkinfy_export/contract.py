@@ -30,14 +30,26 @@ UNDECIDED = -1
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Size(_Frozen):
-    """Height and width, pixels."""
+    """Height and width, pixels.
+
+    The area is bounded, at about a megapixel: up to it, the sums behind ``quality`` are exact in
+    float32 (``imaging.quality`` adds bytes, one for each run of 16 pixels).
+    """
 
     height: int = Field(gt=0, le=8192)
     width: int = Field(gt=0, le=8192)
+
+    @model_validator(mode="after")
+    def _sums_stay_exact(self) -> Self:
+        if self.height * -(-self.width // 16) * 255 >= 2**24:
+            raise ValueError(
+                f"{self.height} x {self.width} is more than the megapixel to which sums are exact"
+            )
+        return self
 
     def as_tuple(self) -> tuple[int, int]:
         """Return (height, width)."""

@@ -122,6 +122,7 @@ def test_a_key_in_a_dict_of_models_is_answered_with_the_models_keys() -> None:
     ("kind", "content", "message"),
     [
         (TrainRecipe, {"graders": {"network": {}}}, "'network' belongs to variant 'separate'"),
+        (TrainRecipe, {"graders": {"variant": "separate"}}, "'network' belongs to variant"),
         (TrainRecipe, {"split": {"val": 0.5, "calib": 0.3, "test": 0.2}}, "nothing to train on"),
         (TrainRecipe, {"classifier": {"network": {"mean": [1, 2]}}}, "classifier.network.mean"),
         (TrainRecipe, {"classifier": {"network": {"std": [0.5, 0, 0.5]}}}, "network.std.1"),

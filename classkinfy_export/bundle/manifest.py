@@ -22,6 +22,8 @@ from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+SEAL = "manifest.json.sha256"
+"""The manifest's own hash, as ``sha256sum`` writes it: tells damage, not forgery."""
 EVIDENCE = "evidence/"
 PIPELINE = "pipeline"
 

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
-from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, Manifest
+from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, Manifest
 from classkinfy_export.errors import BundleError, IntegrityError
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -63,7 +63,13 @@ class Bundle:
                 hint="give the directory or .ckb file that 'classkinfy export' wrote",
             ) from None
         manifest = Manifest.from_bytes(data, f"{path.name}/{MANIFEST}")
-        bundle = cls(path, storage, manifest, hashlib.sha256(data).hexdigest())
+        sha256 = hashlib.sha256(data).hexdigest()
+        if _sealed(storage) != sha256:
+            raise IntegrityError(
+                f"{path.name}: {MANIFEST} was changed: its SHA-256 is not that in {SEAL}",
+                hint="copy the bundle again, or export it again",
+            )
+        bundle = cls(path, storage, manifest, sha256)
         for name in manifest.files:
             bundle.read(name)
         return bundle
@@ -114,6 +120,13 @@ class Bundle:
             if isinstance(content, dict) and content.get("manifest_sha256") == self.sha256:
                 found[name.removeprefix(EVIDENCE).removesuffix(".json")] = content
         return found
+
+
+def _sealed(storage: Storage) -> str:
+    try:
+        return storage.read(SEAL)[:64].decode("ascii")
+    except (KeyError, UnicodeDecodeError):
+        return ""
 
 
 class _Directory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classkinfy_export import files
-from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, FileEntry
+from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, FileEntry, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 
@@ -24,10 +23,18 @@ def pin(folder: Path) -> dict[str, FileEntry]:
     entries = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST and not name.startswith(EVIDENCE):
+        if name not in (MANIFEST, SEAL) and not name.startswith(EVIDENCE):
             data = path.read_bytes()
             entries[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
     return entries
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and its hash: the last two files of a bundle."""
+    data = manifest.to_bytes()
+    (folder / MANIFEST).write_bytes(data)
+    line = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n"
+    (folder / SEAL).write_text(line, encoding="ascii")
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -49,7 +56,7 @@ def add_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
     Evidence is not pinned by the manifest: it is added after the fact, and replaced freely.
     """
     bound = {"manifest_sha256": bundle.sha256, **content}
-    data = (json.dumps(bound, indent=2) + "\n").encode()
+    data = files.to_json(bound).encode()
     entry = f"{EVIDENCE}{name}.json"
     if bundle.path.is_dir():
         if not (bundle.path / EVIDENCE).resolve().is_relative_to(bundle.path.resolve()):

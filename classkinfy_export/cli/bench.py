@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
@@ -47,11 +46,13 @@ def command(
             rounds=rounds,
             progress=lambda done, total: report("measuring", done, total),
         )
-    writer.add_evidence(opened, "latency", result.model_dump(mode="json"))
+    document = result.model_dump(mode="json")
     if json:
-        terminal.emit(result.model_dump(mode="json"))
+        terminal.emit(document)
     else:
         show(result)
+    if names is None:
+        terminal.keep_evidence(opened, "latency", document)
 
 
 def show(result: LatencyReport) -> None:
@@ -87,6 +88,8 @@ def show(result: LatencyReport) -> None:
             "[yellow]noisy[/]" if row.noisy else "",
         )
     terminal.out.print(shown)
+    routes = {row.route for row in result.rows}
+    terminal.out.print(f"grader in these times: {', '.join(sorted(routes - {''})) or 'none'}")
     for name, reason in result.not_run.items():
         terminal.out.print(f"[yellow]not run[/] {name}: {terminal.plain(reason)}")
     if any(row.noisy for row in result.rows):

@@ -10,7 +10,6 @@ import typer
 from classkinfy_export import recipes
 from classkinfy_export.cli import terminal
 from classkinfy_export.errors import DataError, require
-from classkinfy_export.taxonomy import Taxonomy
 
 app = typer.Typer(help="Check a data set, split it by lesion, or make a synthetic one.")
 
@@ -20,6 +19,9 @@ Folder = Annotated[Path, typer.Argument(help="HAM10000, ISIC 2018 or PAD-UFES-20
 @app.command("check")
 def check(
     folder: Folder,
+    recipe: Annotated[
+        str, typer.Option(help="A training recipe, for its taxonomy.")
+    ] = "train/mobile.yaml",
     decode: Annotated[bool, typer.Option(help="Decode every image, which finds damage.")] = True,
     json: terminal.Json = False,
 ) -> None:
@@ -30,7 +32,7 @@ def check(
     require("pandas", extra="train", purpose="reading data sets")
     from classkinfy_export.data.dataset import check_images, open_dataset
 
-    dataset = open_dataset(folder, Taxonomy())
+    dataset = open_dataset(folder, recipes.load(recipe, recipes.TrainRecipe).taxonomy)
     if decode:
         with terminal.progress() as report:
             check_images(dataset, lambda done, total: report("decoding", done, total))
@@ -61,6 +63,7 @@ def split(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="The CSV to write.")],
     recipe: Annotated[str, typer.Option(help="A training recipe.")] = "train/mobile.yaml",
+    json: terminal.Json = False,
 ) -> None:
     """Split by lesion into train, val, calib and test, once, into a file that everything reuses.
 
@@ -74,7 +77,11 @@ def split(
     dataset = open_dataset(folder, settings.taxonomy)
     made = splits.split(dataset, settings.split)
     splits.write(made, out)
-    counts = ", ".join(f"{part} {n}" for part, n in made["part"].value_counts().items())
+    parts = {str(part): int(n) for part, n in made["part"].value_counts().items()}
+    if json:
+        terminal.emit({"split": str(out), "images": parts})
+        return
+    counts = ", ".join(f"{part} {n}" for part, n in parts.items())
     terminal.out.print(f"{terminal.plain(out)}: {counts}")
 
 
@@ -83,6 +90,7 @@ def synthesise(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     lesions: Annotated[int, typer.Option(min=1, help="Lesions of each class.")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    json: terminal.Json = False,
 ) -> None:
     """Draw a synthetic lesion set in HAM10000's layout, with masks.
 
@@ -99,4 +107,7 @@ def synthesise(
             seed=seed,
             progress=lambda done, total: report("drawing", done, total),
         )
+    if json:
+        terminal.emit({"data": str(out)})
+        return
     terminal.out.print(terminal.plain(out))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import time
@@ -26,6 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from classkinfy_export import files
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli.interruption import EXIT_CODE, interruptible
 from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.taxonomy import DISCLAIMER
@@ -113,7 +115,15 @@ def _lines(console: Console) -> Callable[[str, int, int], None]:
 
 def emit(document: object) -> None:
     """Print a JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.write(files.to_json(document))
+
+
+def keep_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
+    """Put evidence into a bundle; one that cannot be written to is only told of."""
+    try:
+        writer.add_evidence(bundle, name, content)
+    except OSError as error:
+        _stderr().print(f"evidence was not kept in the bundle: {error.strerror}")
 
 
 def table(title: str, *columns: str) -> Table:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
@@ -48,11 +47,13 @@ def command(
             threads=threads,
             progress=lambda done, total: report("verifying", done, total),
         )
-    writer.add_evidence(opened, "parity", result.model_dump(mode="json"))
+    document = result.model_dump(mode="json")
     if json:
-        terminal.emit(result.model_dump(mode="json"))
+        terminal.emit(document)
     else:
         show(result)
+    if names is None:  # a run narrowed to some runtimes does not replace a whole one
+        terminal.keep_evidence(opened, "parity" if found else "golden", document)
     if not result.passed:
         if not result.tensors:
             raise BundleError(

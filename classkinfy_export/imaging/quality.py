@@ -32,7 +32,8 @@ def sharpness(gray: Tensor) -> Tensor:
     Borders are mirrored without repeating the edge (REFLECT_101). Pech-Pacheco et al., 2000.
 
     Args:
-        gray: float32 [n, 1, h, w], integers 0..255.
+        gray: float32 [n, 1, h, w], integers 0..255; exact while h * ceil(w / 16) * 255 < 2**24,
+            which a megapixel is.
 
     Returns:
         float32 [n], in squared gray levels.

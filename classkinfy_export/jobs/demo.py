@@ -11,7 +11,7 @@ from typing import Any
 from classkinfy_export import files, recipes
 from classkinfy_export.bundle import writer
 from classkinfy_export.data import synthetic
-from classkinfy_export.errors import require
+from classkinfy_export.errors import ClasskinfyError, require
 from classkinfy_export.frame import list_images
 from classkinfy_export.jobs.train import train
 from classkinfy_export.latency.host import LatencyReport, bench
@@ -60,6 +60,7 @@ def demo(
 
     Raises:
         MissingDependencyError: an extra is not installed.
+        ClasskinfyError: ``out`` holds something else.
     """
     for module, extra in (
         ("lightning", "train"),
@@ -71,6 +72,12 @@ def demo(
     from classkinfy_export.jobs import export
     from classkinfy_export.reporting.page import render
 
+    marker = out / ".classkinfy-demo"
+    if out.exists() and any(out.iterdir()) and not marker.is_file():
+        raise ClasskinfyError(
+            f"{out} holds something else than a demo", hint="choose another --out"
+        )
+    files.write(marker, b"")
     data, run = out / "synthetic", out / "run"
     for stale in (data, run):
         shutil.rmtree(stale, ignore_errors=True)

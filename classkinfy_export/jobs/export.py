@@ -23,7 +23,7 @@ from classkinfy_export.bundle.manifest import (
     Provenance,
 )
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import CheckpointError, ClasskinfyError
+from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
 from classkinfy_export.frame import Pixels
 from classkinfy_export.parity import golden
 from classkinfy_export.recipes import ExportRecipe
@@ -142,6 +142,7 @@ def export(
         ExportError: a format cannot hold what the recipe asks.
         ClasskinfyError: ``out`` exists.
     """
+    _agree(sources, recipe)
     assembly = assemble(
         sources.classifier,
         sources.graders,
@@ -163,12 +164,36 @@ def export(
             _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
             writer.pack(folder, out)
     else:
+        _check_replaceable(out, overwrite)
         with files.new_folder(out, overwrite=overwrite) as folder:
             _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
     bundle = Bundle.open(out)
     if sources.metrics is not None:
         writer.add_evidence(bundle, "accuracy", sources.metrics)
     return Bundle.open(out)
+
+
+def _check_replaceable(out: Path, overwrite: bool) -> None:
+    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise ClasskinfyError(
+            f"{out} is not a bundle, and is not overwritten", hint="choose another --out"
+        )
+
+
+def _agree(sources: Sources, recipe: ExportRecipe) -> None:
+    """Refuse a recipe that contradicts what the checkpoints say of themselves."""
+    info = sources.classifier.info
+    for key, asked, known in (
+        ("taxonomy", recipe.taxonomy, info.taxonomy),
+        ("weights_licence", recipe.weights_licence, info.weights_licence),
+        ("capture", recipe.capture, info.capture),
+        ("hair_removal", recipe.hair_removal, info.hair_removal),
+    ):
+        if asked is not None and known not in (None, "unknown", asked):
+            raise RecipeError(
+                f"the recipe's {key} is {asked}, the checkpoint was trained with {known}",
+                hint=f"leave {key} out of the recipe, or train with it",
+            )
 
 
 def _fill(
@@ -193,18 +218,27 @@ def _fill(
         models.extend(converter.export(assembly, recipe, folder, step))
     if recipe.golden:
         step("golden vectors")
-        golden.write(folder, golden.images(recipe.capture, golden_folder), _reference(assembly))
+        golden.write(
+            folder, golden.images(recipe.capture, recipe.fit, golden_folder), _reference(assembly)
+        )
     step("manifest")
     draft = _manifest(folder, assembly, recipe, sources, models)
     (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
-    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    writer.seal(folder, manifest)
     report("done", total, total)
 
 
 def _reference(assembly: Assembly) -> Callable[[Pixels], dict[str, Any]]:
     def run_all(image: Pixels) -> dict[str, Any]:
         tensors = trace(assembly, torch.from_numpy(image))
+        for name, tensor in tensors.items():
+            # Finite weights can still overflow, or divide by a negative variance.
+            if name != "severity" and not bool(torch.isfinite(tensor.to(torch.float32)).all()):
+                raise CheckpointError(
+                    f"the networks give NaN or infinite {name}",
+                    hint="the training diverged; export an earlier checkpoint",
+                )
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     return run_all

@@ -25,8 +25,8 @@ def train(
         MissingDependencyError: the ``train`` extra is not installed.
         DataError: the data set cannot be read, or ``out`` holds another run.
     """
-    require("lightning", extra="train", purpose="training")
-    require("pandas", extra="train", purpose="reading data sets")
+    for module in ("torch", "lightning", "torchmetrics", "pandas", "sklearn", "skimage"):
+        require(module, extra="train", purpose="training")
     from classkinfy_export.data.dataset import open_dataset
     from classkinfy_export.training import run
 

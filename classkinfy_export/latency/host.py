@@ -46,6 +46,8 @@ class Latency(_Frozen):
     runtime: str
     form: str
     threads: int
+    route: str
+    """The diagnosis of the image measured, whose grader is in the times; empty when none ran."""
     answers: int
     cold_start_ms: float
     """Median over the rounds, each a fresh process: open, load, first answer."""
@@ -117,7 +119,8 @@ def bench(
     source = "given"
     if image is None:
         source = "synthetic lesion"
-        image = frame(synthetic.lesion("nv", seed=0).image, bundle.manifest.capture)
+        drawn = synthetic.lesion("nv", seed=0, hair=0.0).image
+        image = frame(drawn, bundle.manifest.capture, bundle.manifest.fit)
     results: dict[tuple[str, Form, int], list[dict[str, Any]]] = {c: [] for c in configurations}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
@@ -213,6 +216,7 @@ def _row(
         runtime=runtime,
         form=form,
         threads=threads,
+        route=_route(bundle, int(measured[0]["diagnosis"])),
         answers=len(latencies),
         cold_start_ms=median("cold_start_ms"),
         load_ms=median("load_ms"),
@@ -232,6 +236,12 @@ def _row(
         spread=spread,
         noisy=spread > _NOISE,
     )
+
+
+def _route(bundle: Bundle, diagnosis: int) -> str:
+    graded = {stage.diagnosis for stage in bundle.manifest.stages}
+    dx = bundle.manifest.taxonomy.classes[diagnosis] if diagnosis >= 0 else None
+    return dx if dx is not None and dx in graded else ""
 
 
 def _all(measured: list[dict[str, Any]], name: str) -> list[float]:

@@ -50,7 +50,7 @@ def measure(
     for stage in ("pipeline",) if form == "fused" else ("prepare", "classify"):
         session.engine.load(stage)
     loaded = time.perf_counter()
-    session.run(image)
+    diagnosis = int(session.run(image)["diagnosis"][0])
     first = time.perf_counter()
     for _ in range(warmup):
         session.run(image)
@@ -63,6 +63,7 @@ def measure(
         stages.append(clock)
     memory = _memory()
     return {
+        "diagnosis": diagnosis,
         "open_ms": (opened - start) * 1e3,
         "load_ms": (loaded - opened) * 1e3,
         "first_ms": (first - loaded) * 1e3,

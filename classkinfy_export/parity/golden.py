@@ -13,10 +13,11 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +52,14 @@ class Case:
     expected: dict[str, Array | str]
 
 
-def images(capture: Size, own: Path | None = None) -> Iterator[tuple[str, Pixels]]:
+def images(
+    capture: Size, fit: Literal["crop", "pad"] = "crop", own: Path | None = None
+) -> Iterator[tuple[str, Pixels]]:
     """Give the golden images: lesions with hair, hard patterns, and the user's own.
 
     Args:
         capture: their size.
+        fit: how the user's own are framed.
         own: a folder of photos, framed like any other.
 
     Yields:
@@ -77,8 +81,9 @@ def images(capture: Size, own: Path | None = None) -> Iterator[tuple[str, Pixels
     noise = coarse.astype(np.uint8).repeat(15, axis=0).repeat(15, axis=1)
     yield "noise", np.ascontiguousarray(noise[:height, :width])[None]
     if own is not None:
-        for path in list_images(own):
-            yield f"own_{path.stem}", frame(path, capture)
+        for number, path in enumerate(list_images(own), start=1):
+            stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
+            yield f"own_{number:03d}_{stem}", frame(path, capture, fit)
 
 
 def write(
@@ -145,6 +150,8 @@ def _encode(value: Array) -> dict[str, Any]:
 
 def _decode(bundle: Bundle, case: dict[str, Any]) -> Case:
     raw = gzip.decompress(bundle.read(f"{FOLDER}/{case['image']}"))
+    if hashlib.sha256(raw).hexdigest() != case["sha256"]:
+        raise ValueError(f"the image of case {case['name']} is not the one that was recorded")
     image = np.frombuffer(raw, np.uint8).reshape(case["shape"])
     expected: dict[str, Array | str] = {}
     for name, entry in case["tensors"].items():

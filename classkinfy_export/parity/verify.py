@@ -89,6 +89,7 @@ class ParityReport(_Frozen):
             for d in self.decisions
             if not d.passed
         ]
+        lines += [f"{missing.runtime} did not run: {missing.reason}" for missing in self.not_run]
         return lines
 
 
@@ -110,7 +111,8 @@ def verify(
         progress: called with (done, total) images.
 
     Returns:
-        the report; ``passed`` is False when a gate failed or nothing ran.
+        the report; ``passed`` is False when a gate failed, when nothing ran, or when a runtime
+        that was asked for by name did not run.
 
     Raises:
         BundleError: no reference, or no golden vectors, in the bundle.
@@ -136,6 +138,7 @@ def verify(
         not_run=tuple(not_run),
         conditions=_conditions(threads),
         passed=bool(tensors)
+        and not (names is not None and not_run)
         and all(t.passed for t in tensors)
         and all(d.passed for d in decisions),
     )
@@ -229,7 +232,13 @@ class _Comparison:
     def _accumulator(self, runtime: str, form: str, tensor: str) -> Accumulator:
         key = (runtime, form, tensor)
         if key not in self.tensors:
-            self.tensors[key] = Accumulator(runtime, form, tensor, self._tolerance(tensor))
+            self.tensors[key] = Accumulator(
+                runtime,
+                form,
+                tensor,
+                self._tolerance(tensor),
+                nan_is_equal=tensor.startswith("severity"),
+            )
         return self.tensors[key]
 
     def _tolerance(self, tensor: str) -> float:

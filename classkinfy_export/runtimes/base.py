@@ -137,7 +137,10 @@ class Runtime(ABC):
         """Return the installed version, None when the runtime is not installed."""
         if importlib.util.find_spec(self.module) is None:
             return None
-        return importlib.metadata.version(self.package)
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"  # another distribution of the same module, such as onnxruntime-gpu
 
     def hint(self) -> str:
         """Return how to install it."""

@@ -90,17 +90,21 @@ class Session:
         """
         clock = timings_ms if timings_ms is not None else {}
         if self.form == "fused":
-            return self._timed(PIPELINE, {"image": image}, clock)
+            fused = self._timed(PIPELINE, {"image": image}, clock)
+            self._check_finite(fused)
+            return fused
         tensors: dict[str, Array] = {"image": image}
         tensors |= self._timed("prepare", tensors, clock)
         tensors |= self._timed("classify", tensors, clock)
+        self._check_finite(tensors)
         decision = decide(tensors["quality"], tensors["probabilities"], self.manifest.quality_rules)
         severities = len(self.manifest.taxonomy.severities)
         severity: Array = np.full((1, severities), np.nan, np.float32)
         graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}
         routed = self.manifest.taxonomy.classes[decision.diagnosis] if decision.accepted else None
-        for dx in {routed, *also_grade} & graded:
-            assert dx is not None
+        for dx in dict.fromkeys((routed, *also_grade)):
+            if dx is None or dx not in graded:
+                continue
             given = self._timed(grade_stage(dx), tensors, clock)["severity"]
             tensors[f"severity_{dx}"] = given
             if dx == routed:
@@ -129,6 +133,14 @@ class Session:
         image = frame(source, self.manifest.capture, self.manifest.fit)
         clock["frame"] = (time.perf_counter() - start) * 1e3
         return self._interpret(self.run(image, timings_ms=clock), clock)
+
+    def _check_finite(self, tensors: dict[str, Array]) -> None:
+        if not np.isfinite(tensors["probabilities"].astype(np.float32)).all():
+            raise BundleError(
+                f"the network gives {tensors['probabilities'].tolist()} as probabilities "
+                f"in {self.engine.format}",
+                hint="its weights are broken; export another checkpoint",
+            )
 
     def _timed(
         self, stage: str, tensors: dict[str, Array], clock: dict[str, float]

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
-from classkinfy_export.contract import GraderVariant, NetworkSpec
+from classkinfy_export.contract import GraderVariant, NetworkSpec, Size
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import explain
 from classkinfy_export.stages.network import Network, make_head
@@ -44,6 +44,10 @@ class CheckpointInfo(BaseModel):
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
     weights_licence: str = "unknown"
+    capture: Size | None = None
+    """The image size it was trained on, where known."""
+    hair_removal: bool | None = None
+    """Whether it was trained on images without their hair, where known."""
 
     @model_validator(mode="after")
     def _outputs_fit_taxonomy(self) -> Self:

@@ -1,4 +1,4 @@
-"""The second stage: clean pixels to probabilities."""
+"""The classifier: clean pixels to probabilities."""
 
 from __future__ import annotations
 

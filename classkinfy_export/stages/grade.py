@@ -1,4 +1,4 @@
-"""The third stage: a severity for the predicted diagnosis, in two variants."""
+"""The graders: a severity for the predicted diagnosis, in two variants."""
 
 from __future__ import annotations
 

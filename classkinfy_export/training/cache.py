@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from classkinfy_export.contract import Size
+from classkinfy_export.errors import ImageError
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.prepare import Prepare, to_pixels, to_planes
@@ -99,13 +100,15 @@ def _fill(
         multiprocessing_context="fork" if workers else None,
     )
     for index, levels in enumerate(loader):
+        if isinstance(levels, ImageError):
+            raise levels
         array[index] = levels
         if progress is not None:
             progress(index + 1, len(paths))
     array.flush()
 
 
-class _Inputs(TorchDataset[Levels]):
+class _Inputs(TorchDataset[Levels | ImageError]):
     def __init__(
         self, paths: list[str], input_size: int, capture: Size, hair_removal: bool
     ) -> None:
@@ -117,7 +120,7 @@ class _Inputs(TorchDataset[Levels]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Levels:
+    def __getitem__(self, index: int) -> Levels | ImageError:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -125,6 +128,8 @@ class _Inputs(TorchDataset[Levels]):
                 image = torch.from_numpy(frame(self.paths[index], self.capture))
                 clean = self.prepare(image)["clean"]
                 levels: Levels = to_pixels(self.resize(to_planes(clean)))[0].numpy()
+        except ImageError as error:
+            return error  # raised here, a worker would wrap it in its traceback
         finally:
             torch.set_num_threads(threads)
         return levels

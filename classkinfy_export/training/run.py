@@ -30,7 +30,7 @@ from classkinfy_export import files
 from classkinfy_export.data import severity as severities
 from classkinfy_export.data import splits
 from classkinfy_export.data.dataset import Dataset
-from classkinfy_export.errors import DataError
+from classkinfy_export.errors import CheckpointError, DataError
 from classkinfy_export.recipes import NetworkRecipe, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
@@ -86,7 +86,7 @@ def train(
     grader_results = {}
     if graded:
         labels = _severity_labels(dataset, recipe, split, severity_csv, report)
-        files.write(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
+        _keep_severity(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
         for dx in graded:
             grader_results[dx] = job.grader(dx, labels, classifier, embeddings)
     summary = {
@@ -146,8 +146,10 @@ class _Job:
                 network=network.spec,
                 taxonomy=taxonomy,
                 weights_licence=recipe.weights_licence,
+                capture=recipe.capture,
+                hair_removal=recipe.hair_removal,
             )
-            trained = Checkpoint(info, network, checkpoint.weights_sha256(network))
+            trained = _finished(info, network)
             files.write(path, checkpoint.to_bytes(trained))
         final = trained.module
         assert isinstance(final, Network)
@@ -216,8 +218,10 @@ class _Job:
                 diagnosis=dx,
                 trunk_sha256=classifier.sha256 if recipe.graders.network is None else None,
                 weights_licence=recipe.weights_licence,
+                capture=recipe.capture,
+                hair_removal=recipe.hair_removal,
             )
-            trained = Checkpoint(info, module, checkpoint.weights_sha256(module))
+            trained = _finished(info, module)
             files.write(path, checkpoint.to_bytes(trained))
         probabilities = torch.softmax(task.predict(module, examples), dim=-1).numpy()
         return {
@@ -247,6 +251,16 @@ class _Job:
             chunks.append(task.predict(embed, levels[first : first + 256]).numpy())
             self.report("measuring the classifier", min(first + 256, len(levels)), len(levels))
         return np.concatenate(chunks)
+
+
+def _finished(info: CheckpointInfo, module: nn.Module) -> Checkpoint:
+    """Wrap trained weights, unless the training diverged: those are not saved."""
+    if not all(bool(torch.isfinite(t.float()).all()) for t in module.state_dict().values()):
+        raise CheckpointError(
+            f"training the {info.role} diverged: its weights are NaN or infinite",
+            hint="lower fit.learning_rate",
+        )
+    return Checkpoint(info, module, checkpoint.weights_sha256(module))
 
 
 class _Embedding(nn.Module):
@@ -282,13 +296,24 @@ def _claim(out: Path, recipe: TrainRecipe) -> None:
 
 def _split(dataset: Dataset, recipe: TrainRecipe, out: Path, given: Path | None) -> pd.DataFrame:
     path = out / "split.csv"
-    if path.is_file():
-        return splits.read(path, dataset)
     made = splits.read(given, dataset) if given else splits.split(dataset, recipe.split)
+    if path.is_file():
+        held = splits.read(path, dataset)
+        if given is not None and not held["part"].equals(made["part"]):
+            raise DataError(f"{out} was begun with another split", hint="choose another --out")
+        return held
     if not (made["part"] == "train").any():
         raise DataError("the split leaves no image to train on")
     splits.write(made, path)
     return made
+
+
+def _keep_severity(path: Path, labels: bytes) -> None:
+    if path.is_file() and path.read_bytes() != labels:
+        raise DataError(
+            f"{path.parent} was begun with other severities", hint="choose another --out"
+        )
+    files.write(path, labels)
 
 
 def _severity_labels(

@@ -208,3 +208,11 @@ def test_no_byte_of_an_archives_directory_can_crash_the_reader(archive: Path) ->
             for name, entry in opened.manifest.files.items():
                 assert hashlib.sha256(opened.read(name)).hexdigest() == entry.sha256
     assert outcomes == {"refused", "opened"}
+
+
+def test_a_manifest_with_one_byte_changed_is_refused(bundle: Path, classkinfy: Classkinfy) -> None:
+    manifest = bundle / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"above": 0.15', '"above": 0.05', 1))
+    assert manifest.read_text() != text
+    classkinfy("inspect", bundle).refused("manifest.json was changed", "export it again")

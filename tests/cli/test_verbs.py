@@ -19,6 +19,8 @@ from onnx import numpy_helper
 from PIL import Image
 
 from classkinfy_export import __version__
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.manifest import Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import demo
@@ -170,7 +172,7 @@ def _perturb(bundle: Path, file: str, by: float) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest["files"][file] = {"sha256": sha256, "size_bytes": path.stat().st_size}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    writer.seal(bundle, Manifest.model_validate(manifest))
 
 
 def test_verify_catches_other_weights_behind_a_valid_hash(
@@ -248,7 +250,7 @@ def test_text_in_a_bundle_is_shown_and_not_read_as_style(
     manifest["name"] = "[/bold] [red]x"
     manifest["taxonomy"]["names"] = {dx: f"[/] [link={dx}]" for dx in CLASSES}
     manifest["quality_rules"][0] |= {"above": -1.0, "reason": "[/] [hair]"}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    writer.seal(bundle, Manifest.model_validate(manifest))
     assert "[/bold] [red]x" in classkinfy("inspect", bundle).stdout
     answer = classkinfy("predict", bundle, photo)
     assert answer.exit_code == 0

@@ -54,7 +54,13 @@ def test_percentiles_are_numpys_over_all_rounds(
         latencies = next(answers)
         common = dict.fromkeys(("load_ms", "first_ms", "cold_start_ms"), 5.0)
         memory = {"peak_bytes": 3 * 2**20, "baseline_bytes": 2**20}
-        return {"latency_ms": latencies, "stages_ms": {"pipeline": latencies}, **common, **memory}
+        return {
+            "latency_ms": latencies,
+            "diagnosis": 4,
+            "stages_ms": {"pipeline": latencies},
+            **common,
+            **memory,
+        }
 
     monkeypatch.setattr(host, "_spawn", fake)
     row = bench(Bundle.open(trunk_bundle), names=["litert"], threads=(1,), n=6, rounds=2).rows[0]
@@ -63,6 +69,7 @@ def test_percentiles_are_numpys_over_all_rounds(
     assert row.spread == pytest.approx(2.0)
     assert row.noisy
     assert (row.peak_mib, row.added_mib) == (3.0, 2.0)
+    assert row.route == "mel"
 
 
 def test_a_bundle_that_no_runtime_here_can_run_is_an_error(trunk_bundle: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -40,10 +39,8 @@ def altered(
     model = onnx.load(path)
     change(model)
     path.write_bytes(model.SerializeToString())
-    content = json.loads((target / "manifest.json").read_text())
-    pinned = writer.pin(target)
-    content["files"] = {name: entry.model_dump() for name, entry in pinned.items()}
-    (target / "manifest.json").write_text(json.dumps(content))
+    manifest = Bundle.open(source).manifest
+    writer.seal(target, manifest.model_copy(update={"files": writer.pin(target)}))
     return Bundle.open(target)
 
 
@@ -147,6 +144,9 @@ def test_nothing_run_is_nothing_passed(trunk_bundle: Path, monkeypatch: pytest.M
     assert not report.passed
     assert report.not_run[0].runtime == "litert"
     assert "pip install" in report.not_run[0].reason
+    some = verify(Bundle.open(trunk_bundle), names=["onnxruntime", "litert"])
+    assert some.tensors
+    assert not some.passed, "a runtime that was asked for did not run"
 
 
 def test_differences_are_measured_as_numpy_measures_them() -> None:
@@ -170,9 +170,12 @@ def test_differences_are_measured_as_numpy_measures_them() -> None:
 def test_nan_is_equal_to_nan_and_infinitely_far_from_a_number() -> None:
     nan, one = np.full((1, 3), np.nan, np.float32), np.ones((1, 3), np.float32)
     for wanted, given, distance in ((nan, nan, 0.0), (nan, one, np.inf), (one, nan, np.inf)):
-        accumulator = Accumulator("r", "staged", "t", tolerance=1.0)
+        accumulator = Accumulator("r", "staged", "severity", tolerance=1.0, nan_is_equal=True)
         accumulator.add("image", wanted, given)
         assert accumulator.result().minimum_tolerance == distance
+    accumulator = Accumulator("r", "staged", "probabilities", tolerance=1.0)
+    accumulator.add("image", nan, nan)
+    assert not accumulator.result().passed, "only what is not graded may be NaN"
     accumulator = Accumulator("r", "staged", "t", tolerance=1.0)
     accumulator.add("image", one, one.astype(np.float64))
     assert not accumulator.result().passed, "another dtype is not equal"

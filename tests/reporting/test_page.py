@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 from classkinfy_export import contract, runtimes
 from classkinfy_export.bundle import writer
-from classkinfy_export.bundle.manifest import MANIFEST, Manifest, ModelFile, Provenance
+from classkinfy_export.bundle.manifest import Manifest, ModelFile, Provenance
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import NetworkSpec, QualityRule, Size
 from classkinfy_export.parity import golden
@@ -155,7 +155,7 @@ def make_bundle(
         provenance=Provenance(toolkit="0.0", recipe={}, checkpoints={"classify": "f" * 64}),
         files=writer.pin(folder),
     )
-    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    writer.seal(folder, manifest)
     bundle = Bundle.open(folder)
     for kind, content in (evidence or {}).items():
         bound = {"manifest_sha256": bundle.sha256, **content}
