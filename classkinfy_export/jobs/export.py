@@ -192,7 +192,7 @@ def _agree(sources: Sources, recipe: ExportRecipe) -> None:
         if asked is not None and known not in (None, "unknown", asked):
             raise RecipeError(
                 f"the recipe's {key} is {asked}, the checkpoint was trained with {known}",
-                hint=f"leave {key} out of the recipe, or train with it",
+                hint=f"export with --set {key}=… as it was trained, or train with the recipe's",
             )
 
 
