@@ -131,7 +131,7 @@ def test_evidence_is_not_written_through_a_link_out_of_the_bundle(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     (bundle / "evidence").symlink_to(tmp_path / "elsewhere")
-    ran = classkinfy("verify", bundle, "--runtimes", "onnxruntime", "--json")
+    ran = classkinfy("verify", bundle, "--json")
     assert "leads out of the bundle: delete the link" in ran.error()
     assert ran.exit_code == 2
     assert listing(tmp_path / "elsewhere") == []
