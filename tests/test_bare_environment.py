@@ -111,7 +111,7 @@ def test_it_verifies_the_golden_vectors_and_counts_nothing_else_as_passed(
     text = bare.run("classkinfy", "inspect", bundle)
     assert text.returncode == 0
     assert "every hash matches" in text.stdout
-    assert "evidence: parity (passed)" in text.stdout
+    assert "evidence: golden (passed)" in text.stdout
 
 
 def test_it_measures_latency_of_what_is_installed(
@@ -145,7 +145,7 @@ def test_doctor_says_how_to_get_the_rest(bare: Bare) -> None:
         (("predict", "{bundle}", "{photos}/lesion.png", "--runtime", "pytorch"), "torch", "export"),
         (("predict", "{bundle}", "{photos}/lesion.png", "--runtime", "litert"), "", "litert"),
         (("export", "run", "--out", "{new}"), "torch", "export"),
-        (("train", "train/smoke.yaml", "--data", "d", "--out", "{new}"), "lightning", "train"),
+        (("train", "train/smoke.yaml", "--data", "d", "--out", "{new}"), "torch", "train"),
         (("data", "check", "d"), "pandas", "train"),
         (("report", "{bundle}", "--out", "{new}"), "jinja2", "report"),
         (("demo", "--out", "{new}"), "lightning", "train"),

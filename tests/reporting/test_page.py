@@ -72,6 +72,7 @@ ROW: dict[str, Any] = {
     "runtime": "onnxruntime",
     "form": "staged",
     "threads": 1,
+    "route": "nv",
     "answers": 9,
     "cold_start_ms": 300.0,
     "load_ms": 200.0,
