@@ -21,7 +21,7 @@ from classkinfy_export.jobs.export import Sources
 from classkinfy_export.stages import checkpoint
 
 _PROGRESS = re.compile(r".+ \(\d+/\d+\)")
-# LiteRT's C++ says so once a process, and offers no way to keep it quiet.
+# LiteRT's C++ says so on descriptor 2, once a process.
 _CHATTER = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 
 

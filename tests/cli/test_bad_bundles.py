@@ -194,7 +194,7 @@ def test_no_byte_of_an_archives_directory_can_crash_the_reader(archive: Path) ->
     start = data.index(b"PK\x01\x02")
     random.seed(0)
     outcomes = set()
-    for position in random.sample(range(start, len(data)), 400):
+    for position in random.sample(range(start, len(data)), 150):
         # 0x80 finds encodings and versions, 0x01 the flag of encryption, 0x08 that of compression.
         changed = bytearray(data)
         changed[position] ^= random.choice((0x01, 0x08, 0x80))
