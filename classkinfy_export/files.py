@@ -89,7 +89,15 @@ def _swap(new: Path, path: Path) -> None:
     except BaseException:
         old.rename(path)
         raise
-    if old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old)
+    try:
+        _remove(old)
+    except KeyboardInterrupt:
+        _remove(old)  # the new one is in place: finish, then stop
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        old.unlink()
+        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,28 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     files.write(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupt_while_the_old_folder_goes_leaves_only_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").write_text("old")
+    remove, interrupts = shutil.rmtree, [KeyboardInterrupt]
+
+    def interrupted(path: Path, **options: bool) -> None:
+        if interrupts and path.name.endswith(".old"):
+            raise interrupts.pop()
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+
+    def fill() -> None:
+        with files.new_folder(target, overwrite=True) as folder:
+            (folder / "new").write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]

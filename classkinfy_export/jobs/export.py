@@ -24,7 +24,7 @@ from classkinfy_export.bundle.manifest import (
 )
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
-from classkinfy_export.frame import Pixels
+from classkinfy_export.frame import Pixels, list_images
 from classkinfy_export.parity import golden
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
@@ -151,6 +151,8 @@ def export(
         rules=recipe.quality_rules,
         pipeline_outputs=recipe.pipeline_outputs,
     )
+    if golden_folder is not None:
+        list_images(golden_folder)  # told now, not after minutes of converting
     converters = [formats.get(name) for name in recipe.formats]
     total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
     if out.suffix == writer.ARCHIVE_SUFFIX:
