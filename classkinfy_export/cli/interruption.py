@@ -1,9 +1,8 @@
-"""Ctrl-C and SIGTERM: one KeyboardInterrupt in the main process, wherever the signal lands."""
+"""Ctrl-C and SIGTERM: one KeyboardInterrupt, wherever the signal lands."""
 
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,17 +17,14 @@ _AGAIN_AFTER_S = 0.05
 def interruptible() -> Iterator[None]:
     """Turn SIGINT and SIGTERM into a KeyboardInterrupt that cannot get lost.
 
-    Python drops an exception that is raised in a destructor or around a fork, and the work would
-    go on: then it is raised again a moment later. A worker that was forked just leaves; the main
-    process says what there is to say.
+    Python drops an exception that is raised in a destructor, and the work would go on: then it is
+    raised again a moment later.
     """
-    owner, interrupted = os.getpid(), False
+    interrupted = False
     hook = sys.unraisablehook
 
     def interrupt(number: int, stack: FrameType | None) -> None:
         nonlocal interrupted
-        if os.getpid() != owner:
-            os._exit(EXIT_CODE)
         interrupted = True
         raise KeyboardInterrupt
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from classkinfy_export.contract import Size
-from classkinfy_export.errors import ImageError
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.prepare import Prepare, to_pixels, to_planes
@@ -92,44 +89,25 @@ def _fill(
 ) -> None:
     shape = (len(paths), input_size, input_size, 3)
     array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-    workers = min(os.cpu_count() or 1, len(paths) // 64)
-    loader = DataLoader(
-        _Inputs(paths, input_size, capture, hair_removal),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,
-    )
-    for index, levels in enumerate(loader):
-        if isinstance(levels, ImageError):
-            raise levels
-        array[index] = levels
-        if progress is not None:
-            progress(index + 1, len(paths))
+    prepare = Prepare(hair_removal)
+    resize = Resize(capture.as_tuple(), (input_size, input_size))
+
+    def levels(path: str) -> Levels:
+        with torch.inference_mode():
+            image = torch.from_numpy(frame(path, capture))
+            clean = prepare(image)["clean"]
+            made: Levels = to_pixels(resize(to_planes(clean)))[0].numpy()
+        return made
+
+    # Threads, for decoding and tensor work release Python's lock: one image a core.
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for index, made in enumerate(pool.map(levels, paths)):
+            array[index] = made
+            if progress is not None:
+                progress(index + 1, len(paths))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
     array.flush()
-
-
-class _Inputs(TorchDataset[Levels | ImageError]):
-    def __init__(
-        self, paths: list[str], input_size: int, capture: Size, hair_removal: bool
-    ) -> None:
-        self.paths = paths
-        self.capture = capture
-        self.prepare = Prepare(hair_removal)
-        self.resize = Resize(capture.as_tuple(), (input_size, input_size))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Levels | ImageError:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                image = torch.from_numpy(frame(self.paths[index], self.capture))
-                clean = self.prepare(image)["clean"]
-                levels: Levels = to_pixels(self.resize(to_planes(clean)))[0].numpy()
-        except ImageError as error:
-            return error  # raised here, a worker would wrap it in its traceback
-        finally:
-            torch.set_num_threads(threads)
-        return levels

@@ -135,5 +135,5 @@ def draw_lesions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pa
 
 @pytest.fixture(scope="session")
 def lesions(draw_lesions: Callable[[int], Path]) -> Path:
-    """A data set of nine lesions a class: too small for workers, which must not fork a test."""
+    """A data set of nine lesions a class."""
     return draw_lesions(63)

@@ -144,7 +144,6 @@ def test_an_interrupted_training_leaves_whole_files(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    # Enough images for workers of their own to decode them.
     data = draw_lesions(70)
     network = "classifier.network={architecture: test_efficientnet, weights: none, input_size: 64}"
     stderr = interrupt(
@@ -168,7 +167,7 @@ def test_an_interrupted_training_leaves_whole_files(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interrupt_that_python_had_to_ignore_comes_again(number: signal.Signals) -> None:
-    # In a destructor, as after a fork, an exception is printed and dropped, and work goes on.
+    # In a destructor an exception is printed and dropped, and work goes on.
     script = """
 import os, sys, time, typer
 from classkinfy_export.cli.terminal import Group
