@@ -12,7 +12,7 @@ demo: $(VENV)/.ready
 	$(BIN)/classkinfy demo --out build/demo
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

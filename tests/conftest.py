@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narrow terminal
 
 import pytest
 import torch
@@ -67,6 +68,11 @@ def _sources(variant: GraderVariant) -> Sources:
         )
         graders[dx] = Checkpoint(info, module, weights_sha256(module))
     return Sources(classifier, graders)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the slow tests, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

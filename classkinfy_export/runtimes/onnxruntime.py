@@ -53,6 +53,8 @@ class _OnnxEngine(Engine):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.threads
             options.inter_op_num_threads = 1
+            # Threads that spin between runs would take the cores from the next stage's session.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
             options.log_severity_level = 3
             data = self.bundle.read(model.path)
             try:

@@ -18,6 +18,7 @@ from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.session import Session
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes_and_no_severity_without_graders(
     checkpoints: Any, tmp_path: Path, small_recipe: ExportRecipe
 ) -> None:

@@ -21,6 +21,8 @@ from classkinfy_export.runtimes.session import Session
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+pytestmark = pytest.mark.slow
+
 
 def settled(network: nn.Module) -> nn.Module:
     """Give random weights batch-norm statistics that keep signals alive, as training would."""

@@ -73,6 +73,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graders", [TRUNK, SEPARATE], ids=["trunk", "separate"])
 def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     data: Path, tmp_path: Path, graders: str
