@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,22 @@ STOPS_WITHIN = 20
 SMALL = ("--set", "capture={height: 96, width: 128}")
 
 
+@contextmanager
+def children_hear_ctrl_c() -> Iterator[None]:
+    """A test run in the background may ignore Ctrl-C, and its children would inherit that."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def interrupt(arguments: list[object], number: signal.Signals, begun: Callable[[], bool]) -> str:
     """Start a command, wait until it has begun, signal it; return its standard error.
 
     Ctrl-C reaches the whole group of processes, as it does from a terminal.
     """
-    # A test run in the background may ignore Ctrl-C, and its children would inherit that.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with children_hear_ctrl_c():
         process = subprocess.Popen(
             [COMMAND, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -38,8 +47,6 @@ def interrupt(arguments: list[object], number: signal.Signals, begun: Callable[[
             text=True,
             start_new_session=True,
         )
-    finally:
-        signal.signal(signal.SIGINT, previous)
     try:
         give_up = time.monotonic() + TOOK_TOO_LONG
         while not begun():
@@ -188,12 +195,13 @@ def work(number: int) -> None:
 app(["work", sys.argv[1]])
 """
     start = time.monotonic()
-    ran = subprocess.run(
-        [sys.executable, "-c", script, str(int(number))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with children_hear_ctrl_c():
+        ran = subprocess.run(
+            [sys.executable, "-c", script, str(int(number))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert ran.returncode == 130
     assert says_one_line(ran.stderr)
     assert time.monotonic() - start < 20
