@@ -3,5 +3,5 @@
 Every operation takes and returns float32 tensors that hold integers below 2**24, or booleans.
 Additions, multiplications by integers and by powers of two, comparisons and floor are then exact
 in any order, so PyTorch, ONNX Runtime and LiteRT give the same bytes on every instruction set.
-Shapes are static; images are float32 [n, c, h, w] unless a docstring says otherwise.
+Shapes are static. Colour planes lead, [c, n, h, w]; a single plane is [n, 1, h, w].
 """

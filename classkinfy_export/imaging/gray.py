@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from classkinfy_export.imaging.layout import truncated
 
 
 def gray(rgb: Tensor) -> Tensor:
@@ -13,13 +14,15 @@ def gray(rgb: Tensor) -> Tensor:
     ``(9798 R + 19235 G + 3735 B + 16384) >> 15``: BT.601 weights in 15-bit fixed point.
 
     Args:
-        rgb: float32 [n, 3, h, w], integers 0..255.
+        rgb: uint8 or float32 [3, n, h, w], integers 0..255.
 
     Returns:
-        float32 [n, 1, h, w], integers 0..255.
+        [n, 1, h, w] of the same dtype, integers 0..255.
     """
-    # A convolution, and not three slices: ONNX Runtime moves the transpose before it behind slices
-    # and element-wise operations, which then run over rows of one element.
-    weights = torch.tensor([9798.0, 19235.0, 3735.0], dtype=rgb.dtype).view(1, 3, 1, 1)
-    bias = torch.tensor([16384.0], dtype=rgb.dtype)
-    return torch.floor(F.conv2d(rgb, weights, bias) * (1.0 / 32768.0))
+    wide = torch.float32 if rgb.dtype == torch.uint8 else rgb.dtype
+    # Weights in 32768ths: every product and sum is exact, as it is in integers.
+    weights = torch.tensor([[9798.0, 19235.0, 3735.0]], dtype=wide) / 32768.0
+    # A matrix product, and not three slices: ONNX Runtime moves the transpose before it behind
+    # slices and element-wise operations, which then run over rows of one element.
+    total = torch.matmul(weights, rgb.to(wide).reshape(3, -1))
+    return truncated(total + 0.5, rgb.dtype).reshape(-1, 1, *rgb.shape[-2:])

@@ -29,7 +29,7 @@ class Resize(nn.Module):
         self.down: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
-        """Resize float32 [n, c, h, w] holding 0..255 to float32 [n, c, *out_size], integers."""
+        """Resize float32 [..., h, w] holding 0..255 to float32 [..., *out_size], integers."""
         if self.in_size[1] != self.out_size[1]:
             image = _to_level(image @ self.across)
         if self.in_size[0] != self.out_size[0]:

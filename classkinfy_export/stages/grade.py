@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from classkinfy_export.imaging.layout import to_planes
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.network import Network
-from classkinfy_export.stages.prepare import to_planes
 
 
 class GradeNetwork(nn.Module):
@@ -26,7 +26,8 @@ class GradeNetwork(nn.Module):
 
     def forward(self, clean: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3]."""
-        logits = self.network(self.resize(to_planes(clean)))
+        levels = self.resize(to_planes(clean).to(torch.float32))
+        logits = self.network(levels.transpose(0, 1))
         return {"severity": torch.softmax(logits, dim=-1)}
 
 

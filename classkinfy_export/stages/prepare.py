@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.imaging.fill import pull_push
 from classkinfy_export.imaging.gray import gray
+from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.morphology import black_hat
 from classkinfy_export.imaging.quality import share, sharpness
 
@@ -16,21 +17,11 @@ _DARK = 40.0
 _BRIGHT = 240.0
 
 
-def to_planes(pixels: Tensor) -> Tensor:
-    """Turn uint8 [n, h, w, 3] into float32 [n, 3, h, w] with the same values."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32)
-
-
-def to_pixels(planes: Tensor) -> Tensor:
-    """Turn integers 0..255 in float32 [n, 3, h, w] into uint8 [n, h, w, 3]."""
-    return planes.permute(0, 2, 3, 1).to(torch.uint8)
-
-
 def hair_mask(luma: Tensor) -> Tensor:
     """Find dark thin structures: black-hat with a 9x9 square, above 10 gray levels.
 
     Args:
-        luma: float32 [n, 1, h, w], integers 0..255.
+        luma: uint8 or float32 [n, 1, h, w], integers 0..255.
 
     Returns:
         float32 [n, 1, h, w], 1 on hair, 0 elsewhere.
@@ -44,17 +35,22 @@ class Prepare(nn.Module):
     Args:
         hair_removal: fill hair in ``clean``; when off, ``clean`` is the image. Hair coverage is
             measured either way.
+
+    Attributes:
+        level_dtype: what holds the levels 0..255 where whole images are compared: uint8, or
+            float32 for a runtime without 8-bit arithmetic. The outputs are the same bytes.
     """
 
     def __init__(self, hair_removal: bool = True) -> None:
         super().__init__()
         self.hair_removal = hair_removal
+        self.level_dtype = torch.uint8
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3] RGB."""
-        rgb = to_planes(image)
-        luma = gray(rgb)
-        hair = hair_mask(luma)
+        rgb = to_planes(image).to(self.level_dtype)
+        levels = gray(rgb)
+        hair, luma = hair_mask(levels), levels.to(torch.float32)
         quality = torch.stack(
             (
                 share(hair),
@@ -64,5 +60,7 @@ class Prepare(nn.Module):
             ),
             dim=1,
         )
-        clean = to_pixels(pull_push(rgb, 1.0 - hair)) if self.hair_removal else image + 0
+        if not self.hair_removal:
+            return {"clean": image + 0, "quality": quality}
+        clean = to_pixels(pull_push(rgb, hair))
         return {"clean": clean, "quality": quality}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from classkinfy_export.stages.prepare import to_planes
-
 
 class Augment(nn.Module):
     """uint8 [n, s, s, 3] to float32 [n, 3, s, s] levels, 0..255.
@@ -24,7 +22,7 @@ class Augment(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Transform a batch, each image with its own draw."""
-        levels = to_planes(pixels)
+        levels = pixels.permute(0, 3, 1, 2).to(torch.float32)
         n = levels.shape[0]
         if self.flips:
             for operation in (_mirror, _turn, _transpose):

@@ -21,8 +21,9 @@ import torch
 
 from classkinfy_export.contract import Size
 from classkinfy_export.frame import frame
+from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.resize import Resize
-from classkinfy_export.stages.prepare import Prepare, to_pixels, to_planes
+from classkinfy_export.stages.prepare import Prepare
 
 Levels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -96,7 +97,7 @@ def _fill(
         with torch.inference_mode():
             image = torch.from_numpy(frame(path, capture))
             clean = prepare(image)["clean"]
-            made: Levels = to_pixels(resize(to_planes(clean)))[0].numpy()
+            made: Levels = to_pixels(resize(to_planes(clean).to(torch.float32)))[0].numpy()
         return made
 
     # Threads, for decoding and tensor work release Python's lock: one image a core.

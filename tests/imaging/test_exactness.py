@@ -15,10 +15,11 @@ from PIL import Image
 from classkinfy_export.data import synthetic
 from classkinfy_export.imaging.fill import pull_push
 from classkinfy_export.imaging.gray import gray
+from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.morphology import black_hat
 from classkinfy_export.imaging.quality import share
 from classkinfy_export.imaging.resize import Resize
-from classkinfy_export.stages.prepare import hair_mask, to_pixels, to_planes
+from classkinfy_export.stages.prepare import hair_mask
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -79,12 +80,12 @@ def test_on_real_images_resize_differs_from_pillow_in_a_thousandth_at_most(size:
 
 @HARD
 def test_double_precision_changes_no_byte(image: Pixels) -> None:
-    known = torch.rand((1, 1, *image.shape[:2]), generator=torch.Generator().manual_seed(0)) > 0.2
+    hole = torch.rand((1, 1, *image.shape[:2]), generator=torch.Generator().manual_seed(0)) < 0.2
     results = []
     for dtype in (torch.float32, torch.float64):
         rgb = planes(image, dtype)
         luma = gray(rgb)
-        filled = pull_push(rgb, known.to(dtype))
+        filled = pull_push(rgb, hole.to(dtype))
         results.append([t.double().numpy() for t in (luma, black_hat(luma, 9), filled)])
     for single, double in zip(*results, strict=True):
         assert (single == double).all()
@@ -100,8 +101,8 @@ def test_filling_painted_hair_restores_the_skin() -> None:
             ends = rng.integers(0, (600, 450), (2, 2))
             cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, 3)
         hairy = np.where(mask[..., None] > 0, np.uint8(35), truth)
-        known = torch.from_numpy(mask == 0)[None, None].float()
-        filled = to_pixels(pull_push(planes(hairy), known))[0].numpy()
+        hole = torch.from_numpy(mask > 0)[None, None].float()
+        filled = to_pixels(pull_push(planes(hairy), hole))[0].numpy()
 
         def psnr(image: Pixels, truth: Pixels = truth, inside: Pixels = mask) -> float:
             error = (image[inside > 0].astype(float) - truth[inside > 0]) ** 2

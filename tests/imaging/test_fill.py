@@ -24,14 +24,15 @@ Known = npt.NDArray[np.bool_]
 
 
 def planes(image: Pixels, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].to(dtype)
+    return torch.from_numpy(image).permute(2, 0, 1)[:, None].to(dtype)
 
 
 def filled(
     image: Pixels, known: Known, levels: int = 5, dtype: torch.dtype = torch.float32
 ) -> npt.NDArray[np.generic]:
-    kept = torch.from_numpy(known)[None, None].to(dtype)
-    return pull_push(planes(image, dtype), kept, levels)[0].permute(1, 2, 0).numpy()
+    exact = dtype if dtype.is_floating_point else torch.float32
+    hole = torch.from_numpy(~known)[None, None].to(exact)
+    return pull_push(planes(image, dtype), hole, levels)[:, 0].permute(1, 2, 0).numpy()
 
 
 @functools.cache
@@ -58,10 +59,12 @@ def cases() -> dict[str, tuple[Pixels, Known]]:
     }
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("name", cases())
-def test_the_bytes_are_those_of_an_integer_pyramid_in_numpy(name: str) -> None:
+def test_the_bytes_are_those_of_an_integer_pyramid_in_numpy(name: str, dtype: torch.dtype) -> None:
     image, known = cases()[name]
-    np.testing.assert_array_equal(filled(image, known), oracle.pull_push(image, known, levels=5))
+    given = filled(image, known, dtype=dtype)
+    np.testing.assert_array_equal(given, oracle.pull_push(image, known, levels=5))
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -77,7 +80,8 @@ def test_the_bytes_are_those_of_an_integer_pyramid_at_any_size_and_depth(
     rng = np.random.default_rng(seed)
     image, known = rng.integers(0, 256, (*size, 3), np.uint8), rng.random(size) < share
     wanted = oracle.pull_push(image, known, levels)
-    np.testing.assert_array_equal(filled(image, known, levels), wanted)
+    for dtype in (torch.uint8, torch.float32):
+        np.testing.assert_array_equal(filled(image, known, levels, dtype), wanted)
 
 
 @pytest.mark.parametrize("name", cases())

@@ -18,6 +18,7 @@ from classkinfy_export.data.synthetic import lesion
 from classkinfy_export.imaging.morphology import black_hat
 
 WINDOWS = (3, 5, 9, 11)
+FORMS = (torch.uint8, torch.float32)
 
 
 def ours(
@@ -51,11 +52,12 @@ def pictures() -> dict[str, npt.NDArray[np.uint8]]:
     return images | {"hair at the border": at_border, "one-pixel hair": thin, "glare": bright}
 
 
+@pytest.mark.parametrize("dtype", FORMS)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("name", pictures())
-def test_black_hat_is_opencvs_bit_for_bit(name: str, window: int) -> None:
+def test_black_hat_is_opencvs_bit_for_bit(name: str, window: int, dtype: torch.dtype) -> None:
     image = pictures()[name]
-    np.testing.assert_array_equal(ours(image, window), oracle.black_hat(image, window))
+    np.testing.assert_array_equal(ours(image, window, dtype), oracle.black_hat(image, window))
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -66,7 +68,8 @@ def test_black_hat_is_opencvs_bit_for_bit(name: str, window: int) -> None:
 def test_black_hat_is_opencvs_on_any_image_and_odd_window(
     image: npt.NDArray[np.uint8], window: int
 ) -> None:
-    np.testing.assert_array_equal(ours(image, window), oracle.black_hat(image, window))
+    for dtype in FORMS:
+        np.testing.assert_array_equal(ours(image, window, dtype), oracle.black_hat(image, window))
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -78,9 +81,10 @@ def test_black_hat_is_the_same_in_float64(window: int) -> None:
 
 def test_images_of_a_batch_do_not_touch() -> None:
     noise = torch.randint(0, 256, (3, 1, 20, 30), generator=torch.Generator().manual_seed(0))
-    batch = noise.float()
-    alone = torch.cat([black_hat(image, 9) for image in batch.split(1)])
-    assert torch.equal(black_hat(batch, 9), alone)
+    for dtype in FORMS:
+        batch = noise.to(dtype)
+        alone = torch.cat([black_hat(image, 9) for image in batch.split(1)])
+        assert torch.equal(black_hat(batch, 9), alone)
 
 
 def test_an_even_window_is_refused() -> None:

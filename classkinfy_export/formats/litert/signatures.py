@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +13,23 @@ from torch import nn
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.tracing import example_inputs, quiet
+from classkinfy_export.stages.prepare import Prepare
+
+
+@contextmanager
+def _float_levels(modules: list[nn.Module]) -> Iterator[None]:
+    """LiteRT has no 8-bit maximum: hold the levels of ``prepare`` in floats meanwhile."""
+    prepares = {
+        part for module in modules for part in module.modules() if isinstance(part, Prepare)
+    }
+    before = {part: part.level_dtype for part in prepares}
+    for part in prepares:
+        part.level_dtype = torch.float32
+    try:
+        yield
+    finally:
+        for part, dtype in before.items():
+            part.level_dtype = dtype
 
 
 def convert(stages: dict[str, tuple[nn.Module, StageSpec]]) -> bytes:
@@ -27,7 +46,7 @@ def convert(stages: dict[str, tuple[nn.Module, StageSpec]]) -> bytes:
     """
     with quiet():
         import litert_torch
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _float_levels([module for module, _ in stages.values()]):
         converter = None
         for name, (module, spec) in stages.items():
             add = litert_torch.signature if converter is None else converter.signature

@@ -1,0 +1,245 @@
+"""Preprocessing in the graph against OpenCV: hair mask and fill, and the resize, on one thread.
+
+    python benchmarks/preprocess.py --images ../shared/data/HAM10000 --limit 200
+
+Contestants take turns on every image. Each runs an image twice and the second run counts, so that
+none pays for the caches that another has emptied. Read the ratios: the machine's milliseconds mean
+nothing elsewhere. Beside time, bytes: how many images give another ``clean`` than PyTorch's.
+Writes ``preprocess.md``, ``preprocess.json`` and ``preprocess.svg`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from rich.progress import track
+from torch import Tensor, nn
+
+from classkinfy_export.contract import Size, StageSpec, TensorSpec, prepare_spec
+from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.onnx import graph
+from classkinfy_export.frame import frame, list_images
+from classkinfy_export.imaging.layout import to_planes
+from classkinfy_export.imaging.resize import Resize
+from classkinfy_export.stages.prepare import HAIR_THRESHOLD, HAIR_WINDOW, Prepare
+
+Pixels = npt.NDArray[np.uint8]
+Step = Callable[[Pixels], Pixels]
+
+CAPTURE = Size(height=450, width=600)
+SIDE = 224
+OPENCV = "OpenCV"
+PACKAGES = ("opencv-python-headless", "torch", "onnxruntime", "ai-edge-litert", "litert-torch")
+
+
+class Clean(nn.Module):
+    """Mask and fill alone: what is not asked for is not in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepare = Prepare()
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"clean": self.prepare(image)["clean"]}
+
+
+class Resized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.resize = Resize(CAPTURE.as_tuple(), (SIDE, SIDE))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"levels": self.resize(to_planes(image).to(torch.float32))}
+
+
+def opencv_clean(image: Pixels) -> Pixels:
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    kernel = np.ones((HAIR_WINDOW, HAIR_WINDOW), np.uint8)
+    hat = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, kernel)
+    _, hair = cv2.threshold(hat, HAIR_THRESHOLD, 255, cv2.THRESH_BINARY)
+    return np.asarray(cv2.inpaint(image, hair, 1, cv2.INPAINT_TELEA), np.uint8)
+
+
+def opencv_prepare(image: Pixels) -> Pixels:
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    cv2.Laplacian(luma, cv2.CV_32F, ksize=1).var()
+    np.count_nonzero(luma < 40)
+    np.count_nonzero(luma > 240)
+    return opencv_clean(image)
+
+
+def opencv_resize(image: Pixels) -> Pixels:
+    return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def in_pytorch(module: nn.Module, output: str) -> Step:
+    def step(image: Pixels) -> Pixels:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(image)[None])[output].numpy())
+
+    return step
+
+
+def in_onnxruntime(module: nn.Module, spec: StageSpec, output: str) -> Step:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        graph.export(module, spec, opset=18).SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+    return lambda image: np.asarray(session.run([output], {"image": image[None]})[0])
+
+
+def in_litert(module: nn.Module, spec: StageSpec, output: str) -> Step:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(signatures.convert({spec.name: (module, spec)}))
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        runner = interpreter.get_signature_runner(spec.name)
+    return lambda image: np.asarray(runner(image=image[None])[output])
+
+
+def works() -> dict[str, dict[str, Step]]:
+    """Return, by work, each contestant's step; the first is the baseline."""
+    whole = prepare_spec(CAPTURE)
+    cleaned = whole.model_copy(update={"name": "clean", "outputs": whole.outputs[:1]})
+    levels = TensorSpec(
+        name="levels",
+        dtype="float32",
+        shape=(3, 1, SIDE, SIDE),
+        unit="level",
+    )
+    resized = whole.model_copy(update={"name": "resize", "outputs": (levels,)})
+    contests: dict[str, tuple[Step, nn.Module, StageSpec]] = {
+        "mask + fill": (opencv_clean, Clean(), cleaned),
+        "prepare (with quality)": (opencv_prepare, Prepare(), whole),
+        f"resize to {SIDE}": (opencv_resize, Resized(), resized),
+    }
+    steps = {}
+    for work, (baseline, module, spec) in contests.items():
+        output = spec.outputs[0].name
+        steps[work] = {
+            OPENCV: baseline,
+            "PyTorch": in_pytorch(module.eval(), output),
+            "ONNX Runtime": in_onnxruntime(module.eval(), spec, output),
+            "LiteRT": in_litert(module.eval(), spec, output),
+        }
+    return steps
+
+
+def timed(step: Step, image: Pixels) -> tuple[float, Pixels]:
+    step(image)
+    start = time.perf_counter()
+    given = step(image)
+    return (time.perf_counter() - start) * 1e3, given
+
+
+def measure(images: list[Path]) -> pd.DataFrame:
+    """Return a row for each image, work and contestant: ``ms``, and ``differs`` from PyTorch."""
+    rows = []
+    contests = works()
+    for path in track(images, description="measuring"):
+        image = frame(path, CAPTURE)[0]
+        for work, steps in contests.items():
+            given = {name: timed(step, image) for name, step in steps.items()}
+            reference = given["PyTorch"][1].ravel()
+            for name, (ms, pixels) in given.items():
+                differs = not np.array_equal(pixels.ravel(), reference)
+                rows.append((path.name, work, name, ms, differs))
+    return pd.DataFrame(rows, columns=["image", "work", "contestant", "ms", "differs"])
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each work and contestant, with ratios to OpenCV's median."""
+    grouped = rows.groupby(["work", "contestant"], sort=False)
+    table = grouped["ms"].quantile([0.5, 0.9, 1.0]).unstack()
+    table.columns = ["median_ms", "p90_ms", "worst_ms"]
+    table["differs"] = grouped["differs"].sum()
+    baseline = table["median_ms"].xs(OPENCV, level="contestant")
+    table["ratio"] = table["median_ms"] / baseline.reindex(table.index, level="work")
+    table["worst_ratio"] = table["worst_ms"] / baseline.reindex(table.index, level="work")
+    return table
+
+
+def plot(rows: pd.DataFrame, target: Path) -> None:
+    mpl.rcParams["svg.hashsalt"] = "classkinfy"
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    works = list(dict.fromkeys(rows["work"]))
+    for axes, work in zip(figure.subplots(1, len(works), squeeze=False)[0], works, strict=True):
+        chosen = rows[rows["work"] == work]
+        names = list(dict.fromkeys(chosen["contestant"]))
+        times = [chosen.loc[chosen["contestant"] == name, "ms"] for name in names]
+        axes.boxplot(times, whis=(1, 99), tick_labels=names, flierprops={"markersize": 2})
+        axes.set_yscale("log")
+        axes.set_title(work, fontsize=9)
+        axes.tick_params(axis="x", rotation=60, labelsize=8)
+        axes.set_ylabel("ms, one thread")
+    figure.savefig(target, format="svg", metadata={"Date": None})
+
+
+def write(rows: pd.DataFrame, command: str, folder: Path) -> None:
+    table = summarise(rows)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    count = rows["image"].nunique()
+    lines = [
+        "# Preprocessing in the graph against OpenCV",
+        "",
+        f"`{command}`, {count} images, one thread, {platform.machine()}; {versions}.",
+        "Ratios are to OpenCV's median in the same run. `differs`: images whose bytes are not",
+        "PyTorch's; OpenCV fills by Telea and resizes by area, so its answers are its own.",
+        "",
+        "| work | contestant | median ms | p90 ms | worst ms | ratio | worst ratio | differs |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (work, name), row in table.iterrows():  # type: ignore[misc]
+        lines.append(
+            f"| {work} | {name} | {row.median_ms:.2f} | {row.p90_ms:.2f} | {row.worst_ms:.2f} "
+            f"| {row.ratio:.2f}x | {row.worst_ratio:.2f}x | {int(row.differs)} |"
+        )
+    lines += ["", "![Time of each step](preprocess.svg)", ""]
+    (folder / "preprocess.md").write_text("\n".join(lines))
+    report = {"command": command, "images": count, "versions": versions}
+    report["rows"] = table.reset_index().to_dict(orient="records")
+    (folder / "preprocess.json").write_text(json.dumps(report, indent=1) + "\n")
+    plot(rows, folder / "preprocess.svg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--limit", type=int, default=200, help="the first so many")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    images = list_images(arguments.images)[: arguments.limit]
+    rows = measure(images)
+    command = f"python benchmarks/preprocess.py --images {arguments.images} --limit {len(images)}"
+    write(rows, command, arguments.out)
+    print(summarise(rows).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
