@@ -82,8 +82,8 @@ def opencv_clean(image: Pixels) -> Pixels:
 def opencv_prepare(image: Pixels) -> Pixels:
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     cv2.Laplacian(luma, cv2.CV_32F, ksize=1).var()
-    np.count_nonzero(luma < 40)
-    np.count_nonzero(luma > 240)
+    np.count_nonzero(luma < 120)
+    np.count_nonzero(luma > 230)
     return opencv_clean(image)
 
 

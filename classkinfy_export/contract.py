@@ -20,8 +20,8 @@ GraderVariant = Literal["separate", "trunk"]
 QUALITY_MEASURES = {
     "hair_coverage": "share of pixels under hair, 0..1",
     "sharpness": "variance of the Laplacian, squared gray levels",
-    "dark_share": "share of pixels with gray < 40, 0..1",
-    "bright_share": "share of pixels with gray > 240, 0..1",
+    "dark_share": "share of pixels with gray < 120, 0..1",
+    "bright_share": "share of pixels with gray > 230, 0..1",
 }
 """The columns of ``quality``, in order, each with its unit."""
 

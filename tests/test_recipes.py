@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ def test_shipped_training_recipes_load(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "export").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_export_recipes_load(path: Path) -> None:
     recipes.load(path, ExportRecipe)
+
+
+def test_the_phones_thresholds_are_those_that_were_fitted() -> None:
+    fitted = json.loads((ROOT / "benchmarks" / "quality.json").read_text())["fitted"]
+    rules = recipes.load(ROOT / "export" / "mobile.yaml", ExportRecipe).quality_rules
+    given = {rule.measure: rule.above or rule.below for rule in rules}
+    assert given == {"hair_coverage": 0.15} | {r["measure"]: r["threshold"] for r in fitted}
+    assert min(r["auroc"] for r in fitted) >= 0.95
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from classkinfy_export.imaging.quality import share, sharpness
 
 HAIR_WINDOW = 9
 HAIR_THRESHOLD = 10.0
-_DARK = 40.0
-_BRIGHT = 240.0
+_DARK = 120.0
+_BRIGHT = 230.0
 
 
 def hair_mask(luma: Tensor) -> Tensor:

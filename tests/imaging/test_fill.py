@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import fill as oracle
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from classkinfy_export.data import dermoscope
 from classkinfy_export.data.synthetic import CLASSES, lesion
+from classkinfy_export.frame import list_images
 from classkinfy_export.imaging.fill import pull_push
 from classkinfy_export.imaging.gray import gray
 from classkinfy_export.stages.prepare import hair_mask
 
 Pixels = npt.NDArray[np.uint8]
 Known = npt.NDArray[np.bool_]
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
 
 
 def planes(image: Pixels, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -140,3 +146,37 @@ def test_filled_hair_is_closer_to_the_bare_lesion_than_hair_is(
         # Told (--log-cli-level=info), not held: Telea orders pixels by a heap, no static graph can.
         logging.info("%s, %s hair: %.1f, %.1f, Telea %.1f dB", dx, name, left, ours, telea)
         assert ours > left
+
+
+def bare_photos(count: int) -> list[Pixels]:
+    """Photos with next to no hair: at most one pixel in fifty is under what looks like it."""
+    found: list[Pixels] = []
+    for path in list_images(SHARED)[::40]:
+        image = np.array(Image.open(path))
+        if float(hair_mask(gray(planes(image))).mean()) <= 0.02:
+            found.append(image)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"only {len(found)} bare photos")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared data set is not here")
+def test_hair_painted_on_real_skin_is_filled_at_least_as_well_as_by_telea() -> None:
+    ours: dict[str, list[float]] = {"painted": [], "found": []}
+    telea: dict[str, list[float]] = {"painted": [], "found": []}
+    apart = []
+    for seed, bare in enumerate(bare_photos(12)):
+        hairy = bare.transpose(2, 0, 1).astype(np.float32)
+        painted = dermoscope.hair(np.random.default_rng(seed), hairy, 1.0) > 0
+        image = np.rint(np.clip(hairy, 0, 255)).astype(np.uint8).transpose(1, 2, 0).copy()
+        found = hair_mask(gray(planes(image)))[0, 0].numpy() > 0
+        for name, hair in (("painted", painted), ("found", found)):
+            given, other = filled(image, ~hair), oracle.telea(image, ~hair)
+            ours[name].append(psnr_db(bare, given, hair))
+            telea[name].append(psnr_db(bare, other, hair))
+            apart.append(np.abs(given[hair].astype(int) - other[hair]).mean())
+    for name in ours:
+        means = float(np.mean(ours[name])), float(np.mean(telea[name]))
+        logging.info("%s hair: %.2f dB, Telea %.2f dB", name, *means)
+        assert means[0] >= means[1]
+    logging.info("levels between ours and Telea's: %.2f on average", np.mean(apart))
