@@ -38,7 +38,7 @@ from classkinfy_export.contract import Size, StageSpec, TensorSpec, prepare_spec
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.frame import frame, list_images
-from classkinfy_export.imaging.layout import to_planes
+from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.prepare import HAIR_THRESHOLD, HAIR_WINDOW, Prepare
 
@@ -68,7 +68,7 @@ class Resized(nn.Module):
         self.resize = Resize(CAPTURE.as_tuple(), (SIDE, SIDE))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"levels": self.resize(to_planes(image).to(torch.float32))}
+        return {"levels": self.resize(to_images(image))}
 
 
 def opencv_clean(image: Pixels) -> Pixels:
@@ -128,7 +128,7 @@ def works() -> dict[str, dict[str, Step]]:
     levels = TensorSpec(
         name="levels",
         dtype="float32",
-        shape=(3, 1, SIDE, SIDE),
+        shape=(1, 3, SIDE, SIDE),
         unit="level",
     )
     resized = whole.model_copy(update={"name": "resize", "outputs": (levels,)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from classkinfy_export.imaging.layout import to_planes
+from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.network import Network
 
@@ -30,8 +30,7 @@ class Classify(nn.Module):
 
     def forward(self, clean: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3]."""
-        levels = self.resize(to_planes(clean).to(torch.float32))
-        features = self.network.embed(levels.transpose(0, 1))
+        features = self.network.embed(self.resize(to_images(clean)))
         probabilities = torch.softmax(self.network.head(features), dim=-1)
         if self.embedding:
             return {"probabilities": probabilities, "embedding": features}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from classkinfy_export.imaging.layout import to_planes
+from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.network import Network
 
@@ -26,8 +26,7 @@ class GradeNetwork(nn.Module):
 
     def forward(self, clean: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3]."""
-        levels = self.resize(to_planes(clean).to(torch.float32))
-        logits = self.network(levels.transpose(0, 1))
+        logits = self.network(self.resize(to_images(clean)))
         return {"severity": torch.softmax(logits, dim=-1)}
 
 

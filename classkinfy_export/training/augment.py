@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from classkinfy_export.imaging.layout import to_images
+
 
 class Augment(nn.Module):
     """uint8 [n, s, s, 3] to float32 [n, 3, s, s] levels, 0..255.
@@ -22,7 +24,7 @@ class Augment(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Transform a batch, each image with its own draw."""
-        levels = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        levels = to_images(pixels)
         n = levels.shape[0]
         if self.flips:
             for operation in (_mirror, _turn, _transpose):
