@@ -34,7 +34,14 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from torch import Tensor, nn
 
-from classkinfy_export.contract import Size, StageSpec, TensorSpec, prepare_spec
+from classkinfy_export.contract import (
+    BRIGHT_LEVEL,
+    DARK_LEVEL,
+    Size,
+    StageSpec,
+    TensorSpec,
+    prepare_spec,
+)
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.frame import frame, list_images
@@ -82,8 +89,8 @@ def opencv_clean(image: Pixels) -> Pixels:
 def opencv_prepare(image: Pixels) -> Pixels:
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     cv2.Laplacian(luma, cv2.CV_32F, ksize=1).var()
-    np.count_nonzero(luma < 120)
-    np.count_nonzero(luma > 230)
+    np.count_nonzero(luma < DARK_LEVEL)
+    np.count_nonzero(luma > BRIGHT_LEVEL)
     return opencv_clean(image)
 
 

@@ -17,11 +17,14 @@ Dtype = Literal["uint8", "int32", "float32"]
 StageKind = Literal["prepare", "screen", "classify", "grade", "pipeline"]
 GraderVariant = Literal["separate", "trunk"]
 
+DARK_LEVEL, BRIGHT_LEVEL = 120, 230
+"""The gray levels below and above which a pixel counts as dark or bright."""
+
 QUALITY_MEASURES = {
     "hair_coverage": "share of pixels under hair, 0..1",
     "sharpness": "variance of the Laplacian, squared gray levels",
-    "dark_share": "share of pixels with gray < 120, 0..1",
-    "bright_share": "share of pixels with gray > 230, 0..1",
+    "dark_share": f"share of pixels with gray < {DARK_LEVEL}, 0..1",
+    "bright_share": f"share of pixels with gray > {BRIGHT_LEVEL}, 0..1",
 }
 """The columns of ``quality``, in order, each with its unit."""
 

@@ -29,7 +29,8 @@ def pull_push(rgb: Tensor, hole: Tensor, levels: int = 5) -> Tensor:
     Args:
         rgb: uint8 or float32 [c, n, h, w], integers 0..255.
         hole: float32 [n, 1, h, w], 1 where a pixel is to be filled, 0 where it is kept.
-        levels: halvings; a hole wider than 2**levels pixels takes the mean of the known image.
+        levels: halvings, at least one; a hole wider than 2**levels pixels takes the mean of the
+            known image.
 
     Returns:
         as ``rgb``: its dtype and shape, integers 0..255, equal to it where ``hole`` is 0.
@@ -55,7 +56,7 @@ def _pull(values: Tensor, known: Tensor, by_rows: bool) -> tuple[Tensor, Tensor]
     """Halve both, with zeros as values where nothing is known."""
     quarters = _halve(known, by_rows)
     # Both are exact quarters. The quotient's rounding cannot carry it over a half: of integers
-    # up to 1020 and 4, it is a half exactly or at least a twelfth away.
+    # up to 1020 and 4, it is a half exactly or at least a sixth away.
     mean = torch.floor(_halve(values, by_rows) / torch.clamp(quarters, min=0.25) + 0.5)
     return mean, torch.clamp(quarters * 4.0, max=1.0)
 

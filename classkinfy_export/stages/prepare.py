@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from classkinfy_export.contract import BRIGHT_LEVEL, DARK_LEVEL
 from classkinfy_export.imaging.fill import pull_push
 from classkinfy_export.imaging.gray import gray
 from classkinfy_export.imaging.layout import to_pixels, to_planes
@@ -13,8 +14,6 @@ from classkinfy_export.imaging.quality import share, sharpness
 
 HAIR_WINDOW = 9
 HAIR_THRESHOLD = 10.0
-_DARK = 120.0
-_BRIGHT = 230.0
 
 
 def hair_mask(luma: Tensor) -> Tensor:
@@ -55,8 +54,8 @@ class Prepare(nn.Module):
             (
                 share(hair),
                 sharpness(luma),
-                share((luma < _DARK).to(torch.float32)),
-                share((luma > _BRIGHT).to(torch.float32)),
+                share((luma < float(DARK_LEVEL)).to(torch.float32)),
+                share((luma > float(BRIGHT_LEVEL)).to(torch.float32)),
             ),
             dim=1,
         )

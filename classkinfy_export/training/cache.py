@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -93,22 +94,22 @@ def _fill(
     prepare = Prepare(hair_removal)
     resize = Resize(capture.as_tuple(), (input_size, input_size))
 
-    def levels(path: str) -> Levels:
+    def make(index: int) -> None:
         with torch.inference_mode():
-            image = torch.from_numpy(frame(path, capture))
+            image = torch.from_numpy(frame(paths[index], capture))
             clean = prepare(image)["clean"]
-            made: Levels = to_pixels(resize(to_planes(clean).to(torch.float32)))[0].numpy()
-        return made
+            array[index] = to_pixels(resize(to_planes(clean).to(torch.float32)))[0].numpy()
 
     # Threads, for decoding and tensor work release Python's lock: one image a core.
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for index, made in enumerate(pool.map(levels, paths)):
-            array[index] = made
+        for done, _ in enumerate(pool.map(make, range(len(paths))), start=1):
             if progress is not None:
-                progress(index + 1, len(paths))
+                progress(done, len(paths))
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        try:
+            pool.shutdown(cancel_futures=True)
+        finally:
+            torch.set_num_threads(threads)
     array.flush()

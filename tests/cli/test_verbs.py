@@ -56,7 +56,7 @@ def test_predict_answers_in_json_with_both_disclaimers(
     assert answer["disclaimer"] == DISCLAIMER
     assert answer["severity_notice"] == PROXY_NOTICE
     assert answer["accepted"] is True
-    assert answer["reasons"] == []
+    assert answer["reasons"] == ["underexposed"]  # the skin drawn is dark, and so advised
     probabilities = answer["probabilities"]
     assert list(probabilities) == list(CLASSES)
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
