@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Planes and pixels become each other through two axes. ONNX Runtime moves a four-axis transpose past element-wise operations
+# Both go through two axes. ONNX Runtime moves a four-axis transpose past element-wise operations
 # towards another one that cancels it, and these then run over rows of three elements.
 
 
