@@ -1,9 +1,11 @@
 """Fill masked pixels from their surroundings: a pull-push pyramid in integers.
 
 Pull: each coarser level holds the rounded mean of the known pixels of a 2x2 block. Push: from
-the coarsest level down, unknown pixels take the bilinear interpolation of the level above. All
-values are integers 0..255 and the interpolation weights are sixteenths, so the result is the same
-byte in every runtime (a float pyramid is not). After Gortler et al., "The Lumigraph", 1996.
+the coarsest level down, unknown pixels take the bilinear interpolation of the level above; in the
+image itself, where hair is a few pixels wide and interpolation would cost a quarter of the whole,
+they take the pixel above. All values are integers 0..255 and the interpolation weights are
+sixteenths, so the result is the same byte in every runtime (a float pyramid is not). After Gortler
+et al., "The Lumigraph", 1996.
 
 The colour planes lead, [c, n, h, w], and masks are levels, 0 or 255, in a plane of their own: a
 pixel is chosen with minimum and maximum, which runtimes vectorise over bytes and floats alike and
@@ -20,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from classkinfy_export.imaging import rows
-from classkinfy_export.imaging.layout import truncated
 
 
 def pull_push(rgb: Tensor, hole: Tensor, levels: int = 5) -> Tensor:
@@ -46,9 +47,10 @@ def pull_push(rgb: Tensor, hole: Tensor, levels: int = 5) -> Tensor:
     filled = values + _mean(values, present) * (1.0 - present)
     while stack:
         values, present = stack.pop()
-        pushed = torch.floor(_push(filled, values.shape[-2:], by_rows))
+        # Half up: the interpolation of integers plus a half, rounded down.
+        pushed = torch.floor(_interpolate(filled + 0.5, values.shape[-2:], by_rows))
         filled = values + pushed * (1.0 - present)
-    pushed = truncated(_push(filled, rgb.shape[-2:], by_rows), rgb.dtype)
+    pushed = _repeat(filled.to(rgb.dtype), rgb.shape[-2:], by_rows)
     return torch.maximum(kept, torch.minimum(pushed, (hole * 255.0).to(rgb.dtype)))
 
 
@@ -72,14 +74,20 @@ def _halve(image: Tensor, by_rows: bool) -> Tensor:
     return rows.along_both(image, partial(rows.as_channels, operation=pool))
 
 
-def _push(coarse: Tensor, size: torch.Size, by_rows: bool) -> Tensor:
-    """Double, plus a half: truncated, this is the interpolation rounded half up."""
+def _interpolate(coarse: Tensor, size: torch.Size, by_rows: bool) -> Tensor:
+    """Double both axes, and cut to ``size``."""
     double = partial(F.interpolate, mode="bilinear", align_corners=False)
-    coarse = coarse + 0.5
     if not by_rows:
         return double(coarse, scale_factor=2.0)[..., : size[0], : size[1]]
     double = partial(rows.as_channels, operation=partial(double, scale_factor=(2.0, 1.0)))
     return rows.along_both(coarse, double)[..., : size[0], : size[1]]
+
+
+def _repeat(coarse: Tensor, size: torch.Size, by_rows: bool) -> Tensor:
+    """Double both axes by repetition, and cut to ``size``."""
+    if not by_rows:
+        return F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]
+    return rows.along_both(coarse, rows.repeated)[..., : size[0], : size[1]]
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:

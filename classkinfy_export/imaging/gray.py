@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from classkinfy_export.imaging.layout import truncated
-
 
 def gray(rgb: Tensor) -> Tensor:
     """Convert to gray, bit for bit as ``cv2.cvtColor(…, COLOR_RGB2GRAY)`` on uint8.
@@ -24,5 +22,6 @@ def gray(rgb: Tensor) -> Tensor:
     weights = torch.tensor([[9798.0, 19235.0, 3735.0]], dtype=wide) / 32768.0
     # A matrix product, and not three slices: ONNX Runtime moves the transpose before it behind
     # slices and element-wise operations, which then run over rows of one element.
-    total = torch.matmul(weights, rgb.to(wide).reshape(3, -1))
-    return truncated(total + 0.5, rgb.dtype).reshape(-1, 1, *rgb.shape[-2:])
+    total = torch.matmul(weights, rgb.to(wide).reshape(3, -1)) + 0.5
+    levels = torch.floor(total) if rgb.is_floating_point() else total.to(rgb.dtype)
+    return levels.reshape(-1, 1, *rgb.shape[-2:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Both go through two axes. ONNX Runtime moves a four-axis transpose past element-wise operations
+# All go through two axes. ONNX Runtime moves a four-axis transpose past element-wise operations
 # towards another one that cancels it, and these then run over rows of three elements.
 
 
@@ -23,8 +23,3 @@ def to_pixels(planes: Tensor) -> Tensor:
     """Turn integers 0..255 in uint8 or float32 [3, n, h, w] into uint8 [n, h, w, 3]."""
     pixels = planes.reshape(planes.shape[0], -1).t().reshape(*planes.shape[1:], -1)
     return pixels.to(torch.uint8)
-
-
-def truncated(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round float32 values 0 and up down to integers of ``dtype``, uint8 or a float."""
-    return torch.floor(values) if dtype.is_floating_point else values.to(dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -16,7 +17,7 @@ def along_both(image: Tensor, along_rows: Callable[[Tensor], Tensor]) -> Tensor:
 
     Args:
         image: [n, c, h, w].
-        along_rows: what ``as_channels`` wraps, for instance.
+        along_rows: ``repeated``, or what ``as_channels`` wraps.
 
     Returns:
         [n, c, h', w'], as if ``along_rows`` had worked on both axes.
@@ -27,6 +28,11 @@ def along_both(image: Tensor, along_rows: Callable[[Tensor], Tensor]) -> Tensor:
 def as_channels(image: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply an operation on axis 2 of [n, c, h, w] with its columns as channels: [n, w, h, c]."""
     return operation(image.permute(0, 3, 2, 1)).permute(0, 3, 2, 1)
+
+
+def repeated(image: Tensor) -> Tensor:
+    """Give every row of [n, c, h, w] twice."""
+    return torch.stack((image, image), dim=3).flatten(2, 3)
 
 
 def transposed(image: Tensor) -> Tensor:

@@ -17,17 +17,27 @@ def pull_push(
 
     Down: a coarse pixel is the mean of the known ones of its 2x2 block, rounded half up. At the
     top, holes take the mean of what is known. Up: holes take the coarse level interpolated
-    linearly, a coarse pixel's centre lying between its four fine ones, rounded half up.
+    linearly, a coarse pixel's centre lying between its four fine ones, rounded half up; in the
+    image itself, the coarse pixel that they lie in.
     """
-    filled = [_one(image[..., c].astype(np.int64), known, levels) for c in range(image.shape[2])]
+    filled = []
+    for plane in np.moveaxis(image.astype(np.int64), -1, 0):
+        above = _filled(*_coarse(plane, known), levels - 1)
+        nearest = above.repeat(2, axis=0).repeat(2, axis=1)
+        filled.append(np.where(known, plane, nearest[: plane.shape[0], : plane.shape[1]]))
     return np.stack(filled, axis=-1).astype(np.uint8)
 
 
-def _one(values: Ints, known: Bools, levels: int) -> Ints:
+def _filled(values: Ints, known: Bools, levels: int) -> Ints:
     if levels == 0:
         count = int(known.sum())
         mean = _half_up(int(values[known].sum()), count) if count else 0
         return np.where(known, values, mean)
+    above = _filled(*_coarse(values, known), levels - 1)
+    return np.where(known, values, _doubled(above)[: values.shape[0], : values.shape[1]])
+
+
+def _coarse(values: Ints, known: Bools) -> tuple[Ints, Bools]:
     coarse = np.zeros(((values.shape[0] + 1) // 2, (values.shape[1] + 1) // 2), np.int64)
     any_known = np.zeros(coarse.shape, np.bool_)
     for y, x in np.ndindex(*coarse.shape):
@@ -35,8 +45,7 @@ def _one(values: Ints, known: Bools, levels: int) -> Ints:
         inside = values[block][known[block]]
         if inside.size:
             coarse[y, x], any_known[y, x] = _half_up(int(inside.sum()), inside.size), True
-    above = _one(coarse, any_known, levels - 1)
-    return np.where(known, values, _doubled(above)[: values.shape[0], : values.shape[1]])
+    return coarse, any_known
 
 
 def _half_up(total: int, count: int) -> int:
