@@ -39,9 +39,10 @@ from torch import Tensor, nn
 from classkinfy_export.contract import (
     BRIGHT_LEVEL,
     DARK_LEVEL,
-    Size,
+    Capture,
     StageSpec,
     TensorSpec,
+    WorkingSize,
     prepare_spec,
 )
 from classkinfy_export.formats.litert import signatures
@@ -54,7 +55,7 @@ from classkinfy_export.stages.prepare import HAIR_THRESHOLD, HAIR_WINDOW, Prepar
 Pixels = npt.NDArray[np.uint8]
 Step = Callable[[Pixels], Pixels]
 
-CAPTURE = Size(height=450, width=600)
+CAPTURE, SIZE = Capture(height=450, width=600), WorkingSize(height=450, width=600)
 SIDE = 224
 ROUNDS = 5
 OPENCV = "OpenCV"
@@ -133,7 +134,7 @@ def in_litert(module: nn.Module, spec: StageSpec, output: str) -> Step:
 
 def works() -> dict[str, dict[str, Step]]:
     """Return, by work, each contestant's step; the first is the baseline."""
-    whole = prepare_spec(CAPTURE)
+    whole = prepare_spec(CAPTURE, SIZE)
     cleaned = whole.model_copy(update={"name": "clean", "outputs": whole.outputs[:1]})
     levels = TensorSpec(
         name="levels",

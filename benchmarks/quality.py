@@ -23,7 +23,7 @@ import torch
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from classkinfy_export.contract import QUALITY_MEASURES, Size
+from classkinfy_export.contract import QUALITY_MEASURES, Capture
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.data.splits import split
 from classkinfy_export.frame import frame
@@ -33,7 +33,7 @@ from classkinfy_export.taxonomy import Taxonomy
 
 Pixels = npt.NDArray[np.uint8]
 
-CAPTURE = Size(height=450, width=600)
+CAPTURE = Capture(height=450, width=600)
 HAIR_LIMIT = 0.15
 BEYOND = 0.008
 RULES = {"sharpness": ("blurred", -1), "dark_share": ("darker", 1), "bright_share": ("brighter", 1)}

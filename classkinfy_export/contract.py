@@ -16,6 +16,7 @@ from classkinfy_export.taxonomy import Taxonomy
 Dtype = Literal["uint8", "int32", "float32"]
 StageKind = Literal["prepare", "screen", "classify", "grade", "pipeline"]
 GraderVariant = Literal["separate", "trunk"]
+Layout = Literal["rgb", "rgba", "nv21"]
 
 DARK_LEVEL, BRIGHT_LEVEL = 120, 230
 """The gray levels below and above which a pixel counts as dark or bright."""
@@ -37,14 +38,22 @@ class _Frozen(BaseModel):
 
 
 class Size(_Frozen):
-    """Height and width, pixels.
+    """Height and width, pixels."""
+
+    height: int = Field(gt=0, le=8192)
+    width: int = Field(gt=0, le=8192)
+
+    def as_tuple(self) -> tuple[int, int]:
+        """Return (height, width)."""
+        return self.height, self.width
+
+
+class WorkingSize(Size):
+    """The size of ``clean``: what hair is removed at and networks resize from.
 
     The area is bounded, at about a megapixel: up to it, the sums behind ``quality`` are exact in
     float32 (``imaging.quality`` adds bytes, one for each run of 16 pixels).
     """
-
-    height: int = Field(gt=0, le=8192)
-    width: int = Field(gt=0, le=8192)
 
     @model_validator(mode="after")
     def _sums_stay_exact(self) -> Self:
@@ -54,9 +63,24 @@ class Size(_Frozen):
             )
         return self
 
-    def as_tuple(self) -> tuple[int, int]:
-        """Return (height, width)."""
-        return self.height, self.width
+
+class Capture(Size):
+    """What an app hands over: the size of the camera's image, and how its bytes lie.
+
+    - ``rgb``: uint8 [1, H, W, 3].
+    - ``rgba``: uint8 [1, H, W, 4]; the last is ignored.
+    - ``nv21``: uint8 [1, 3 H / 2, W]: H rows of luma, then H / 2 rows of V and U in turn, one pair
+      for a block of 2 x 2 pixels. Full range, BT.601, as JPEG and Android's cameras have it. Rows
+      follow one another without padding: packing a camera's strided planes is the app's job.
+    """
+
+    layout: Layout = "rgb"
+
+    @model_validator(mode="after")
+    def _chroma_covers_blocks(self) -> Self:
+        if self.layout == "nv21" and (self.height % 2 or self.width % 2):
+            raise ValueError(f"nv21 needs an even height and width, not {self.height}x{self.width}")
+        return self
 
 
 class TensorSpec(_Frozen):
@@ -121,34 +145,40 @@ def grade_stage(dx: str) -> str:
     return f"grade_{dx}"
 
 
-def image_spec(capture: Size) -> TensorSpec:
+def image_spec(capture: Capture) -> TensorSpec:
     """Return the contract's image: what an app hands over."""
-    return _picture("image", capture, "RGB, HWC, 0..255")
+    height, width = capture.as_tuple()
+    shape, unit = {
+        "rgb": ((1, height, width, 3), "RGB, HWC, 0..255"),
+        "rgba": ((1, height, width, 4), "RGBA, HWC, 0..255, alpha ignored"),
+        "nv21": ((1, height * 3 // 2, width), "NV21 without padding, full range BT.601, 0..255"),
+    }[capture.layout]
+    return TensorSpec(name="image", dtype="uint8", shape=shape, unit=unit, exact=True)
 
 
-def prepare_spec(capture: Size) -> StageSpec:
-    """Return the spec of hair removal and quality measures."""
+def prepare_spec(capture: Capture, size: WorkingSize) -> StageSpec:
+    """Return the spec of the camera's front end, hair removal and quality measures."""
     return StageSpec(
         name="prepare",
         kind="prepare",
         inputs=(image_spec(capture),),
-        outputs=(_clean(capture), _quality()),
+        outputs=(_clean(size), _quality()),
     )
 
 
-def classify_spec(capture: Size, taxonomy: Taxonomy, embedding: int | None) -> StageSpec:
+def classify_spec(size: WorkingSize, taxonomy: Taxonomy, embedding: int | None) -> StageSpec:
     """Return the classifier's spec; ``embedding`` is its width when graders share the trunk."""
     outputs = [_probabilities(taxonomy)]
     if embedding is not None:
         outputs.append(_embedding(embedding))
     return StageSpec(
-        name="classify", kind="classify", inputs=(_clean(capture),), outputs=tuple(outputs)
+        name="classify", kind="classify", inputs=(_clean(size),), outputs=tuple(outputs)
     )
 
 
-def grade_spec(capture: Size, taxonomy: Taxonomy, dx: str, embedding: int | None) -> StageSpec:
+def grade_spec(size: WorkingSize, taxonomy: Taxonomy, dx: str, embedding: int | None) -> StageSpec:
     """Return the spec of one grader; it reads ``embedding`` when that is its width."""
-    source = _clean(capture) if embedding is None else _embedding(embedding)
+    source = _clean(size) if embedding is None else _embedding(embedding)
     return StageSpec(
         name=grade_stage(dx),
         kind="grade",
@@ -158,7 +188,9 @@ def grade_spec(capture: Size, taxonomy: Taxonomy, dx: str, embedding: int | None
     )
 
 
-def pipeline_spec(capture: Size, taxonomy: Taxonomy, extra: tuple[str, ...] = ()) -> StageSpec:
+def pipeline_spec(
+    capture: Capture, size: WorkingSize, taxonomy: Taxonomy, extra: tuple[str, ...] = ()
+) -> StageSpec:
     """Return the spec of the fused graph; ``extra`` may ask for ``clean``."""
     outputs = [
         _quality(),
@@ -176,19 +208,15 @@ def pipeline_spec(capture: Size, taxonomy: Taxonomy, extra: tuple[str, ...] = ()
         _severity(taxonomy),
     ]
     if "clean" in extra:
-        outputs.append(_clean(capture))
+        outputs.append(_clean(size))
     return StageSpec(
         name="pipeline", kind="pipeline", inputs=(image_spec(capture),), outputs=tuple(outputs)
     )
 
 
-def _picture(name: str, capture: Size, unit: str) -> TensorSpec:
-    shape = (1, capture.height, capture.width, 3)
-    return TensorSpec(name=name, dtype="uint8", shape=shape, unit=unit, exact=True)
-
-
-def _clean(capture: Size) -> TensorSpec:
-    return _picture("clean", capture, "RGB, HWC, 0..255, hair removed")
+def _clean(size: WorkingSize) -> TensorSpec:
+    shape, unit = (1, size.height, size.width, 3), "RGB, HWC, 0..255, hair removed"
+    return TensorSpec(name="clean", dtype="uint8", shape=shape, unit=unit, exact=True)
 
 
 def _quality() -> TensorSpec:

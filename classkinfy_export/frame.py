@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from classkinfy_export import resampling
-from classkinfy_export.contract import Size
+from classkinfy_export import layouts, resampling
+from classkinfy_export.contract import Capture
 from classkinfy_export.errors import ImageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,16 +27,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 
 
-def frame(source: Source, capture: Size, fit: Literal["crop", "pad"] = "crop") -> Pixels:
+def frame(source: Source, capture: Capture, fit: Literal["crop", "pad"] = "crop") -> Pixels:
     """Turn a photo into the contract's image.
 
     Args:
         source: a path, encoded bytes, or decoded uint8 [h, w, 3] RGB.
-        capture: the size wanted.
+        capture: the size and layout wanted.
         fit: ``crop`` cuts the centre to the capture's shape; ``pad`` adds black bars.
 
     Returns:
-        uint8 [1, capture.height, capture.width, 3] RGB.
+        uint8, shaped as ``contract.image_spec(capture)``: [1, h, w, 3] for RGB.
 
     Raises:
         ImageError: the source is not a complete image, is too large, or so narrow that padding
@@ -48,7 +48,8 @@ def frame(source: Source, capture: Size, fit: Literal["crop", "pad"] = "crop") -
             f"decoded image is {pixels.dtype} {list(pixels.shape)}, expected uint8 [h, w, 3]"
         )
     shaped = _crop(pixels, capture) if fit == "crop" else _pad(pixels, capture)
-    return resampling.resize(shaped, capture.height, capture.width)[np.newaxis]
+    rgb = resampling.resize(shaped, capture.height, capture.width)[np.newaxis]
+    return layouts.encode(rgb, capture.layout)
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
@@ -135,7 +136,7 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def _crop(pixels: Pixels, capture: Size) -> Pixels:
+def _crop(pixels: Pixels, capture: Capture) -> Pixels:
     height, width = pixels.shape[:2]
     wanted_width = min(width, max(1, height * capture.width // capture.height))
     wanted_height = min(height, max(1, width * capture.height // capture.width))
@@ -143,7 +144,7 @@ def _crop(pixels: Pixels, capture: Size) -> Pixels:
     return pixels[top : top + wanted_height, left : left + wanted_width]
 
 
-def _pad(pixels: Pixels, capture: Size) -> Pixels:
+def _pad(pixels: Pixels, capture: Capture) -> Pixels:
     height, width = pixels.shape[:2]
     wanted_width = max(width, -(-height * capture.width // capture.height))
     wanted_height = max(height, -(-width * capture.height // capture.width))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from classkinfy_export.contract import GraderVariant, NetworkSpec, QualityRule, Size
+from classkinfy_export.contract import Capture, GraderVariant, NetworkSpec, QualityRule, WorkingSize
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -110,7 +110,7 @@ class TrainRecipe(_Frozen):
     """Everything that a training run is made of, but the data."""
 
     taxonomy: Taxonomy = Taxonomy()
-    capture: Size = Size(height=450, width=600)
+    working_size: WorkingSize = WorkingSize(height=450, width=600)
     hair_removal: bool = True
     seed: int = 0
     split: SplitRecipe = SplitRecipe()
@@ -135,7 +135,10 @@ class ExportRecipe(_Frozen):
     name: str = Field("mobile", pattern=r"^[a-z0-9][a-z0-9._-]*$")
     taxonomy: Taxonomy | None = None
     """Only for checkpoints that do not carry their own."""
-    capture: Size = Size(height=450, width=600)
+    capture: Capture = Capture(height=450, width=600)
+    """What the app hands over; resized to the working size first, where the two differ."""
+    working_size: WorkingSize | None = None
+    """Only for checkpoints that do not carry their own; the capture's when neither says."""
     fit: Literal["crop", "pad"] = "crop"
     """How ``frame`` makes a photo of another shape fit the capture's."""
     hair_removal: bool = True

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import GraderVariant, NetworkSpec, QualityRule, Size
+from classkinfy_export.contract import Capture, GraderVariant, NetworkSpec, QualityRule
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
@@ -21,7 +21,7 @@ from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weig
 from classkinfy_export.stages.network import Network, make_head
 from classkinfy_export.taxonomy import Taxonomy
 
-CAPTURE = Size(height=96, width=128)
+CAPTURE = Capture(height=96, width=128)
 GRADED = ("akiec", "mel", "nv")
 RULES = (
     QualityRule(measure="hair_coverage", reason="hair", above=0.15, effect="refuse"),

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from classkinfy_export.contract import Size
+from classkinfy_export.contract import Capture
 from classkinfy_export.errors import ImageError
 from classkinfy_export.frame import decode, frame, list_images
 
-CAPTURE = Size(height=45, width=60)
+CAPTURE = Capture(height=45, width=60)
 
 
 def photo(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:

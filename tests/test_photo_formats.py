@@ -14,11 +14,11 @@ import pytest
 from oracles import frame as oracle
 from PIL import Image, ImageOps
 
-from classkinfy_export.contract import Size
+from classkinfy_export.contract import Capture
 from classkinfy_export.errors import ImageError
 from classkinfy_export.frame import MAX_PIXELS, decode, frame, list_images
 
-CAPTURE = Size(height=45, width=60)
+CAPTURE = Capture(height=45, width=60)
 
 
 def noise(height: int, width: int, channels: int = 3) -> oracle.Pixels:

@@ -137,6 +137,17 @@ def test_a_key_in_a_dict_of_models_is_answered_with_the_models_keys() -> None:
         (ExportRecipe, {"opset": 17}, "opset"),
         (ExportRecipe, {"capture": [450, 600]}, "capture"),
         (ExportRecipe, {"capture": {"height": 0, "width": 600}}, "capture.height"),
+        (
+            ExportRecipe,
+            {"capture": {"height": 9, "width": 12, "layout": "bgr"}},
+            "capture.layout",
+        ),
+        (
+            ExportRecipe,
+            {"capture": {"height": 45, "width": 60, "layout": "nv21"}},
+            "capture: nv21 needs an even height and width, not 45x60",
+        ),
+        (ExportRecipe, {"working_size": {"height": 1080, "width": 1440}}, "megapixel"),
         (ExportRecipe, {"parity": {"probabilities": float("nan")}}, "parity.probabilities"),
         (ExportRecipe, {"hair_removal": "perhaps"}, "hair_removal"),
         (ExportRecipe, {"name": "Mobile"}, "name"),

@@ -14,7 +14,7 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         manifest: the bundle's, before the card is pinned in it.
         metrics: a training run's ``metrics.json``, None when the weights came without.
     """
-    taxonomy = manifest.taxonomy
+    taxonomy, capture = manifest.taxonomy, manifest.capture
     graded = {stage.diagnosis for stage in manifest.stages if stage.diagnosis}
     lines = [
         f"# {manifest.name}",
@@ -24,7 +24,7 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         f"{manifest.severity_notice}",
         "",
         "## What it does",
-        f"From one {manifest.capture.width} x {manifest.capture.height} RGB image of a skin "
+        f"From one {capture.width} x {capture.height} {capture.layout.upper()} image of a skin "
         f"lesion to one of {len(taxonomy.classes)} classes and, for "
         f"{len(graded)} of them, one of {len(taxonomy.severities)} proxy grades.",
         "",

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from classkinfy_export.contract import (
     QUALITY_MEASURES,
+    Capture,
     GraderVariant,
     NetworkSpec,
     QualityRule,
-    Size,
     StageSpec,
+    WorkingSize,
 )
 from classkinfy_export.errors import BundleError
 from classkinfy_export.recipes import FormatName, ParityRecipe, Precision, explain
@@ -74,8 +75,10 @@ class Manifest(_Frozen):
     disclaimer: str = DISCLAIMER
     severity_notice: str = PROXY_NOTICE
     taxonomy: Taxonomy
-    capture: Size
-    capture_layout: Literal["rgb"] = "rgb"
+    capture: Capture
+    """What the app hands over."""
+    working_size: WorkingSize
+    """The size of ``clean``."""
     fit: Literal["crop", "pad"]
     hair_removal: bool
     quality_measures: tuple[str, ...] = tuple(QUALITY_MEASURES)

@@ -9,7 +9,8 @@ import typer
 
 from classkinfy_export import recipes
 from classkinfy_export.cli import terminal
-from classkinfy_export.errors import CheckpointError, require
+from classkinfy_export.contract import Layout
+from classkinfy_export.errors import CheckpointError, RecipeError, require
 
 
 def command(
@@ -25,6 +26,13 @@ def command(
     golden: Annotated[
         Path | None, typer.Option(help="Your own photos, to become golden vectors too.")
     ] = None,
+    capture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW", help="What the camera gives, 720x960 for instance; resized in the graph."
+        ),
+    ] = None,
+    layout: Annotated[Layout | None, typer.Option(help="How the camera's bytes lie.")] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
@@ -38,7 +46,9 @@ def command(
     Example: [bold]classkinfy export --classifier best_model.pth --grader mel=mel.pth
     --recipe export/origin.yaml --out bundle[/]
     """
-    settings = recipes.load(recipe, recipes.ExportRecipe, tuple(override or ()))
+    settings = recipes.load(
+        recipe, recipes.ExportRecipe, (*_capture(capture, layout), *(override or ()))
+    )
     if (run is None) == (classifier is None):
         raise CheckpointError("give either a run or --classifier, one of them")
     if run is not None and grader:
@@ -62,6 +72,18 @@ def command(
         return
     terminal.out.print(f"bundle: {terminal.plain(out)} ({bundle.sha256[:12]})")
     terminal.disclaim()
+
+
+def _capture(size: str | None, layout: Layout | None) -> list[str]:
+    overrides = [] if layout is None else [f"capture.layout={layout}"]
+    if size is not None:
+        height, separator, width = size.lower().partition("x")
+        if not (separator and height.isdecimal() and width.isdecimal()):
+            raise RecipeError(
+                f"--capture {size!r} is not height x width", hint="for example --capture 720x960"
+            )
+        overrides += [f"capture.height={int(height)}", f"capture.width={int(width)}"]
+    return overrides
 
 
 def _path(given: Path | None) -> Path:

@@ -147,6 +147,7 @@ def export(
         sources.classifier,
         sources.graders,
         capture=recipe.capture,
+        working_size=recipe.working_size,
         hair_removal=recipe.hair_removal,
         rules=recipe.quality_rules,
         pipeline_outputs=recipe.pipeline_outputs,
@@ -188,7 +189,7 @@ def _agree(sources: Sources, recipe: ExportRecipe) -> None:
     for key, asked, known in (
         ("taxonomy", recipe.taxonomy, info.taxonomy),
         ("weights_licence", recipe.weights_licence, info.weights_licence),
-        ("capture", recipe.capture, info.capture),
+        ("working_size", recipe.working_size, info.working_size),
         ("hair_removal", recipe.hair_removal, info.hair_removal),
     ):
         if asked is not None and known not in (None, "unknown", asked):
@@ -221,7 +222,10 @@ def _fill(
     if recipe.golden:
         step("golden vectors")
         golden.write(
-            folder, golden.images(recipe.capture, recipe.fit, golden_folder), _reference(assembly)
+            folder,
+            golden.images(recipe.capture, recipe.fit, golden_folder),
+            recipe.capture.layout,
+            _reference(assembly),
         )
     step("manifest")
     draft = _manifest(folder, assembly, recipe, sources, models)
@@ -258,6 +262,7 @@ def _manifest(
         name=recipe.name,
         taxonomy=assembly.taxonomy,
         capture=recipe.capture,
+        working_size=assembly.working_size,
         fit=recipe.fit,
         hair_removal=recipe.hair_removal,
         quality_rules=recipe.quality_rules,

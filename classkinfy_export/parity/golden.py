@@ -1,8 +1,8 @@
 """Golden vectors: images with the PyTorch outputs of every stage, replayed on any device.
 
 ``golden/golden.json`` lists the cases. An image is there twice: as PNG to look at, and as
-``<case>.rgb.gz``, gzip of its rows of RGB bytes, which every platform reads without an image
-library. Exact tensors of more than 64 values are stored as the SHA-256 of their little-endian
+``<case>.gz``, gzip of its bytes as the stages take them, which every platform reads without an
+image library. Exact tensors of more than 64 values are stored as the SHA-256 of their little-endian
 bytes, everything else as numbers (float32 values written out exactly); NaN is null.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from classkinfy_export import resampling
+from classkinfy_export import layouts, resampling
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import Size
+from classkinfy_export.contract import Capture, Layout
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame, list_images
@@ -49,22 +49,26 @@ class Case:
 
     name: str
     image: Pixels
+    """As the stages take it."""
+    picture: Pixels
+    """The same as uint8 [1, H, W, 3] RGB."""
     expected: dict[str, Array | str]
 
 
 def images(
-    capture: Size, fit: Literal["crop", "pad"] = "crop", own: Path | None = None
+    capture: Capture, fit: Literal["crop", "pad"] = "crop", own: Path | None = None
 ) -> Iterator[tuple[str, Pixels]]:
     """Give the golden images: lesions with hair, hard patterns, and the user's own.
 
     Args:
-        capture: their size.
+        capture: their size; the layout is another's concern.
         fit: how the user's own are framed.
         own: a folder of photos, framed like any other.
 
     Yields:
-        a name and uint8 [1, H, W, 3].
+        a name and uint8 [1, H, W, 3] RGB.
     """
+    capture = capture.model_copy(update={"layout": "rgb"})
     height, width = capture.height, capture.width
     for name, dx, seed, hair in _LESIONS:
         drawn = synthetic.lesion(dx, seed, height=450, width=600, hair=hair)
@@ -89,27 +93,30 @@ def images(
 def write(
     folder: Path,
     cases: Iterator[tuple[str, Pixels]],
+    layout: Layout,
     reference: Callable[[Pixels], Mapping[str, Array]],
 ) -> None:
     """Write ``golden/`` below a bundle's folder.
 
     Args:
         folder: the bundle's folder.
-        cases: names and images.
+        cases: names and RGB images.
+        layout: in which the stages take them.
         reference: from an image to every tensor, by PyTorch.
     """
     target = folder / FOLDER
     target.mkdir(parents=True)
     written = []
-    for name, image in cases:
+    for name, rgb in cases:
+        image = layouts.encode(rgb, layout)
         encoded = io.BytesIO()
-        Image.fromarray(image[0]).save(encoded, "PNG", optimize=True)
+        Image.fromarray(rgb[0]).save(encoded, "PNG", optimize=True)
         (target / f"{name}.png").write_bytes(encoded.getvalue())
-        (target / f"{name}.rgb.gz").write_bytes(gzip.compress(image.tobytes(), 9, mtime=0))
+        (target / f"{name}.gz").write_bytes(gzip.compress(image.tobytes(), 9, mtime=0))
         written.append(
             {
                 "name": name,
-                "image": f"{name}.rgb.gz",
+                "image": f"{name}.gz",
                 "picture": f"{name}.png",
                 "shape": list(image.shape),
                 "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
@@ -160,4 +167,6 @@ def _decode(bundle: Bundle, case: dict[str, Any]) -> Case:
         else:
             values = [math.nan if v is None else v for v in entry["values"]]
             expected[name] = np.array(values, entry["dtype"]).reshape(entry["shape"])
-    return Case(str(case["name"]), image, expected)
+    with Image.open(io.BytesIO(bundle.read(f"{FOLDER}/{case['picture']}"))) as opened:
+        picture = np.array(opened.convert("RGB"))[None]
+    return Case(str(case["name"]), image, picture, expected)

@@ -67,9 +67,9 @@ def run(bundle: Bundle, progress: Progress = lambda done, total: None) -> Galler
             examples.append(
                 Example(
                     name=case.name,
-                    image=thumbnail(case.image),
+                    image=thumbnail(case.picture),
                     clean=None if clean is None else thumbnail(clean.astype("uint8")),
-                    prediction=session.predict(case.image[0]),
+                    prediction=session.predict(case.picture[0]),
                 )
             )
             progress(done + 1, len(shown))

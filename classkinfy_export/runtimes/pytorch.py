@@ -47,6 +47,7 @@ class _PytorchEngine(Engine):
             weights["classify"],
             graders,
             capture=manifest.capture,
+            working_size=manifest.working_size,
             hair_removal=manifest.hair_removal,
             rules=manifest.quality_rules,
             pipeline_outputs=tuple(t.name for t in manifest.pipeline.outputs)

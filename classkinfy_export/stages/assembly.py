@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from classkinfy_export import contract
-from classkinfy_export.contract import GraderVariant, QualityRule, Size, StageSpec
-from classkinfy_export.errors import CheckpointError
+from classkinfy_export.contract import Capture, GraderVariant, QualityRule, StageSpec, WorkingSize
+from classkinfy_export.errors import CheckpointError, RecipeError
 from classkinfy_export.stages.checkpoint import Checkpoint
 from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.decide import Decide
+from classkinfy_export.stages.front_end import FrontEnd
 from classkinfy_export.stages.grade import GradeHead, GradeNetwork
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.pipeline import Pipeline
@@ -26,7 +27,8 @@ class Assembly:
     """A pipeline in parts. ``modules`` and ``specs`` have the same keys, in running order."""
 
     taxonomy: Taxonomy
-    capture: Size
+    working_size: WorkingSize
+    """The size of ``clean``."""
     variant: GraderVariant | None
     """None when nothing is graded."""
     modules: dict[str, nn.Module]
@@ -41,7 +43,8 @@ def assemble(
     classifier: Checkpoint,
     graders: Mapping[str, Checkpoint],
     *,
-    capture: Size,
+    capture: Capture,
+    working_size: WorkingSize | None = None,
     hair_removal: bool,
     rules: tuple[QualityRule, ...],
     pipeline_outputs: tuple[str, ...] = (),
@@ -51,34 +54,38 @@ def assemble(
     Args:
         classifier: the first-stage checkpoint.
         graders: by diagnosis; any subset of the classes.
-        capture: the size of the camera image.
+        capture: what the app hands over.
+        working_size: of ``clean``, where the checkpoint does not say at which it was trained; the
+            capture's by default.
         hair_removal: whether ``prepare`` fills hair.
         rules: quality rules.
         pipeline_outputs: what the fused graph gives beside the decision.
 
     Raises:
         CheckpointError: a grader does not belong to this classifier.
+        RecipeError: the capture has not the working size's shape.
     """
     taxonomy = classifier.info.taxonomy
     variant = _variant(classifier, graders)
     network = classifier.module
     assert isinstance(network, Network)
-    size = capture.as_tuple()
+    working_size = _working_size(capture, classifier.info.working_size or working_size)
+    size = working_size.as_tuple()
     width = network.embedding_width if variant == "trunk" else None
 
-    prepare = Prepare(hair_removal)
+    prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
     classify = Classify(network, size, embedding=width is not None)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
     modules: dict[str, nn.Module] = {"prepare": prepare, "classify": classify}
     specs = {
-        "prepare": contract.prepare_spec(capture),
-        "classify": contract.classify_spec(capture, taxonomy, width),
+        "prepare": contract.prepare_spec(capture, working_size),
+        "classify": contract.classify_spec(working_size, taxonomy, width),
     }
     checkpoints = {"classify": classifier}
     for dx, module in grades.items():
         stage = contract.grade_stage(dx)
         modules[stage] = module
-        specs[stage] = contract.grade_spec(capture, taxonomy, dx, width)
+        specs[stage] = contract.grade_spec(working_size, taxonomy, dx, width)
         checkpoints[stage] = graders[dx]
     decide = Decide(rules)
     pipeline = Pipeline(
@@ -88,15 +95,31 @@ def assemble(
         part.eval().requires_grad_(False)
     return Assembly(
         taxonomy=taxonomy,
-        capture=capture,
+        working_size=working_size,
         variant=variant,
         modules=modules,
         specs=specs,
         decide=decide,
         pipeline=pipeline,
-        pipeline_spec=contract.pipeline_spec(capture, taxonomy, pipeline_outputs),
+        pipeline_spec=contract.pipeline_spec(capture, working_size, taxonomy, pipeline_outputs),
         checkpoints=checkpoints,
     )
+
+
+def _working_size(capture: Capture, known: WorkingSize | None) -> WorkingSize:
+    if known is None:
+        return WorkingSize(height=capture.height, width=capture.width)
+    if capture.height * known.width != capture.width * known.height:
+        raise RecipeError(
+            f"a capture of {capture.height}x{capture.width} has not the shape of the "
+            f"{known.height}x{known.width} that the networks were trained on",
+            hint=f"choose a multiple of it, {_proportional(known)} for instance",
+        )
+    return known
+
+
+def _proportional(size: WorkingSize) -> str:
+    return f"{size.height * 8 // 5}x{size.width * 8 // 5}"
 
 
 def _grade(checkpoint: Checkpoint, size: tuple[int, int]) -> GradeNetwork | GradeHead:

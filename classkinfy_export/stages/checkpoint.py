@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
-from classkinfy_export.contract import GraderVariant, NetworkSpec, Size
+from classkinfy_export.contract import GraderVariant, NetworkSpec, WorkingSize
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import explain
 from classkinfy_export.stages.network import Network, make_head
@@ -44,8 +44,8 @@ class CheckpointInfo(BaseModel):
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
     weights_licence: str = "unknown"
-    capture: Size | None = None
-    """The image size it was trained on, where known."""
+    working_size: WorkingSize | None = None
+    """The size of the images it was trained on, before the network's resize, where known."""
     hair_removal: bool | None = None
     """Whether it was trained on images without their hair, where known."""
 

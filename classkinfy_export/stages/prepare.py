@@ -1,4 +1,4 @@
-"""The first stage: hair removal and quality measures at capture size."""
+"""The first stage: the camera's front end, hair removal and quality measures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from classkinfy_export.imaging.gray import gray
 from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.morphology import black_hat
 from classkinfy_export.imaging.quality import share, sharpness
+from classkinfy_export.stages.front_end import FrontEnd
 
 HAIR_WINDOW = 9
 HAIR_THRESHOLD = 10.0
@@ -34,20 +35,25 @@ class Prepare(nn.Module):
     Args:
         hair_removal: fill hair in ``clean``; when off, ``clean`` is the image. Hair coverage is
             measured either way.
+        front_end: reads the camera's bytes; without one, the image is RGB of the working size.
 
     Attributes:
         level_dtype: what holds the levels 0..255 where whole images are compared: uint8, or
             float32 for a runtime without 8-bit arithmetic. The outputs are the same bytes.
     """
 
-    def __init__(self, hair_removal: bool = True) -> None:
+    def __init__(self, hair_removal: bool = True, front_end: FrontEnd | None = None) -> None:
         super().__init__()
+        self.front_end = front_end
         self.hair_removal = hair_removal
         self.level_dtype = torch.uint8
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Run on uint8 [n, h, w, 3] RGB."""
-        rgb = to_planes(image).to(self.level_dtype)
+        """Run on uint8 images as the front end takes them: [n, h, w, 3] RGB without one."""
+        if self.front_end is None:
+            rgb = to_planes(image).to(self.level_dtype)
+        else:
+            rgb = self.front_end(image, self.level_dtype)
         levels = gray(rgb)
         hair, luma = hair_mask(levels), levels.to(torch.float32)
         quality = torch.stack(
@@ -59,7 +65,5 @@ class Prepare(nn.Module):
             ),
             dim=1,
         )
-        if not self.hair_removal:
-            return {"clean": image + 0, "quality": quality}
-        clean = to_pixels(pull_push(rgb, hair))
-        return {"clean": clean, "quality": quality}
+        filled = pull_push(rgb, hair) if self.hair_removal else rgb
+        return {"clean": to_pixels(filled), "quality": quality}

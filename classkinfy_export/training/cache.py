@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from classkinfy_export.contract import Size
+from classkinfy_export.contract import Capture, WorkingSize
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.resize import Resize
@@ -29,14 +29,14 @@ from classkinfy_export.stages.prepare import Prepare
 Levels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def resized(
     records: pd.DataFrame,
     *,
     input_size: int,
-    capture: Size,
+    working_size: WorkingSize,
     hair_removal: bool,
     folder: Path,
     progress: Progress | None = None,
@@ -46,7 +46,7 @@ def resized(
     Args:
         records: with a column ``path``; row i of the result belongs to row i.
         input_size: side of the network's input, pixels.
-        capture: the contract's image size.
+        working_size: of the images that the network resizes.
         hair_removal: as deployed.
         folder: where the cache is kept.
         progress: called with (done, total).
@@ -58,12 +58,12 @@ def resized(
         ImageError: an image cannot be decoded; nothing is cached.
     """
     paths = [str(path) for path in records["path"]]
-    file = folder / f"{_key(paths, input_size, capture, hair_removal)}.npy"
+    file = folder / f"{_key(paths, input_size, working_size, hair_removal)}.npy"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".cache.", dir=folder))
         try:
-            _fill(temporary / file.name, paths, input_size, capture, hair_removal, progress)
+            _fill(temporary / file.name, paths, input_size, working_size, hair_removal, progress)
             (temporary / file.name).replace(file)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -71,9 +71,9 @@ def resized(
     return cached
 
 
-def _key(paths: list[str], input_size: int, capture: Size, hair_removal: bool) -> str:
+def _key(paths: list[str], input_size: int, size: WorkingSize, hair_removal: bool) -> str:
     digest = hashlib.sha256()
-    settings = [_VERSION, input_size, capture.height, capture.width, hair_removal]
+    settings = [_VERSION, input_size, *size.as_tuple(), hair_removal]
     digest.update(json.dumps(settings).encode())
     for path in paths:
         status = Path(path).stat()
@@ -85,14 +85,15 @@ def _fill(
     file: Path,
     paths: list[str],
     input_size: int,
-    capture: Size,
+    size: WorkingSize,
     hair_removal: bool,
     progress: Progress | None,
 ) -> None:
     shape = (len(paths), input_size, input_size, 3)
     array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    capture = Capture(height=size.height, width=size.width)
     prepare = Prepare(hair_removal)
-    resize = Resize(capture.as_tuple(), (input_size, input_size))
+    resize = Resize(size.as_tuple(), (input_size, input_size))
 
     def make(index: int) -> None:
         with torch.inference_mode():

@@ -146,7 +146,7 @@ class _Job:
                 network=network.spec,
                 taxonomy=taxonomy,
                 weights_licence=recipe.weights_licence,
-                capture=recipe.capture,
+                working_size=recipe.working_size,
                 hair_removal=recipe.hair_removal,
             )
             trained = _finished(info, network)
@@ -218,7 +218,7 @@ class _Job:
                 diagnosis=dx,
                 trunk_sha256=classifier.sha256 if recipe.graders.network is None else None,
                 weights_licence=recipe.weights_licence,
-                capture=recipe.capture,
+                working_size=recipe.working_size,
                 hair_removal=recipe.hair_removal,
             )
             trained = _finished(info, module)
@@ -238,7 +238,7 @@ class _Job:
         return cache.resized(
             records,
             input_size=network.input_size,
-            capture=self.recipe.capture,
+            working_size=self.recipe.working_size,
             hair_removal=self.recipe.hair_removal,
             folder=self.out / "cache",
             progress=lambda done, total: self.report(f"preparing {what}", done, total),

@@ -21,7 +21,7 @@ COMMAND = Path(sys.executable).with_name("classkinfy")
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 TOOK_TOO_LONG = 90
 STOPS_WITHIN = 20
-SMALL = ("--set", "capture={height: 96, width: 128}")
+SMALL = ("--set", "working_size={height: 96, width: 128}")
 
 
 @contextmanager

@@ -385,7 +385,7 @@ def test_data_synthesise_draws_a_set_that_data_check_reads(
 
 
 TINY = (
-    *("--set", "capture={height: 96, width: 128}"),
+    *("--set", "working_size={height: 96, width: 128}"),
     *("--set", "classifier.network={architecture: test_efficientnet, weights: none}"),
     *("--set", "classifier.network.input_size=64"),
     *("--set", "classifier.fit.epochs=1"),
@@ -411,15 +411,18 @@ def test_a_run_is_trained_exported_and_its_figures_go_with_the_bundle(
     assert f"run: {run}" in again.stdout
     assert DISCLAIMER in again.stdout
 
-    size = "capture={height: 96, width: 128}"
-    classkinfy("export", run, *QUICK, "--out", out).refused("capture", "--set capture")
-    bald = ("--set", size, "--set", "hair_removal=false")
+    square = classkinfy("export", run, *QUICK, "--capture", "100x100", "--out", out)
+    square.refused("100x100 has not the shape of the 96x128", "a multiple of it")
+    bald = ("--set", "hair_removal=false")
     wrong = classkinfy("export", run, *QUICK, *bald, "--out", out)
     wrong.refused("hair_removal is False, the checkpoint was trained with True")
-    made = classkinfy("export", run, *QUICK, "--set", size, "--out", out, "--json")
+    larger = ("--capture", "120x160", "--layout", "nv21")
+    made = classkinfy("export", run, *QUICK, *larger, "--out", out, "--json")
     assert made.exit_code == 0, made.stderr
     opened = Bundle.open(out)
     assert opened.evidence()["accuracy"]["data"] == metrics["data"]
+    assert opened.manifest.stage("prepare").inputs[0].shape == (1, 180, 160)
+    assert opened.manifest.stage("classify").inputs[0].shape == (1, 96, 128, 3)
     assert [spec.diagnosis for spec in opened.manifest.stages if spec.diagnosis] == ["mel"]
 
 

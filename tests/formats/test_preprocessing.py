@@ -18,7 +18,7 @@ from oracles import morphology
 from PIL import Image
 from torch import Tensor, nn
 
-from classkinfy_export.contract import Size, StageSpec, TensorSpec, prepare_spec
+from classkinfy_export.contract import Capture, StageSpec, TensorSpec, WorkingSize, prepare_spec
 from classkinfy_export.data import synthetic
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
@@ -32,7 +32,7 @@ from classkinfy_export.stages.prepare import HAIR_WINDOW, Prepare, hair_mask
 Pixels = npt.NDArray[np.uint8]
 Run = Callable[[Pixels], dict[str, npt.NDArray[np.generic]]]
 
-CAPTURE = Size(height=450, width=600)
+CAPTURE, SIZE = Capture(height=450, width=600), WorkingSize(height=450, width=600)
 SIZES = (224, 240, 260, 300)
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
 IMAGES = 500
@@ -61,7 +61,7 @@ class Preprocessing(nn.Module):
 def spec() -> StageSpec:
     plane = (1, 1, *CAPTURE.as_tuple())
     given = {"hat": plane, "hair": plane} | {f"at_{size}": (3, 1, size, size) for size in SIZES}
-    whole = prepare_spec(CAPTURE)
+    whole = prepare_spec(CAPTURE, SIZE)
     tensors = tuple(
         TensorSpec(name=name, dtype="float32", shape=shape, unit="level")
         for name, shape in given.items()

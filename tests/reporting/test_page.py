@@ -21,7 +21,7 @@ from classkinfy_export import contract, runtimes
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.manifest import Manifest, ModelFile, Provenance
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import NetworkSpec, QualityRule, Size
+from classkinfy_export.contract import Capture, NetworkSpec, QualityRule, WorkingSize
 from classkinfy_export.parity import golden
 from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.page import render
@@ -29,7 +29,7 @@ from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 
 HOSTILE = "<script>alert('x')</script>"
-CAPTURE = Size(height=24, width=32)
+CAPTURE, SIZE = Capture(height=24, width=32), WorkingSize(height=24, width=32)
 TAXONOMY = Taxonomy()
 
 TENSOR: dict[str, Any] = {
@@ -131,12 +131,13 @@ def make_bundle(
     if golden_names:
         shape = (1, CAPTURE.height, CAPTURE.width, 3)
         images = ((name, np.full(shape, 90, np.uint8)) for name in golden_names)
-        golden.write(folder, images, lambda image: {"accepted": np.array([1], np.int32)})
+        golden.write(folder, images, "rgb", lambda image: {"accepted": np.array([1], np.int32)})
     network = NetworkSpec(architecture="tf_efficientnet_lite0", input_size=224, outputs=7)
     manifest = Manifest(
         name=name,
         taxonomy=TAXONOMY,
         capture=CAPTURE,
+        working_size=SIZE,
         fit="crop",
         hair_removal=True,
         quality_rules=(
@@ -144,11 +145,11 @@ def make_bundle(
         ),
         grader_variant="separate",
         stages=(
-            contract.prepare_spec(CAPTURE),
-            contract.classify_spec(CAPTURE, TAXONOMY, None),
-            contract.grade_spec(CAPTURE, TAXONOMY, "mel", None),
+            contract.prepare_spec(CAPTURE, SIZE),
+            contract.classify_spec(SIZE, TAXONOMY, None),
+            contract.grade_spec(SIZE, TAXONOMY, "mel", None),
         ),
-        pipeline=contract.pipeline_spec(CAPTURE, TAXONOMY),
+        pipeline=contract.pipeline_spec(CAPTURE, SIZE, TAXONOMY),
         networks={"classify": network},
         models=tuple(models),
         parity=ParityRecipe(),

@@ -28,7 +28,7 @@ taxonomy:
   malignant: [melanoma]
   severities: [low, high]
   names: {naevus: naevus, melanoma: melanoma, vessel: vascular lesion}
-capture: {height: 96, width: 128}
+working_size: {height: 96, width: 128}
 split: {val: 0.2, calib: 0.0, test: 0.2}
 classifier:
   network: {architecture: test_efficientnet, weights: none, input_size: 64}
@@ -132,9 +132,9 @@ def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
     data: Path, tmp_path: Path
 ) -> None:
     records = pd.DataFrame({"path": [str(p) for p in sorted(data.glob("*.jpg"))[:3]]})
-    recipe = recipes.parse({"capture": {"height": 96, "width": 128}}, recipes.TrainRecipe)
+    recipe = recipes.parse({"working_size": {"height": 96, "width": 128}}, recipes.TrainRecipe)
     levels = cache.resized(
-        records, input_size=64, capture=recipe.capture, hair_removal=True, folder=tmp_path
+        records, input_size=64, working_size=recipe.working_size, hair_removal=True, folder=tmp_path
     )
     for row, path in enumerate(records["path"]):
         image = torch.from_numpy(np.array(Image.open(path))[None])
