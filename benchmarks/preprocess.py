@@ -1,6 +1,6 @@
 """Preprocessing in the graph against OpenCV: hair mask and fill, and the resize, on one thread.
 
-    python benchmarks/preprocess.py --images ../shared/data/HAM10000 --limit 200
+    python benchmarks/preprocess.py --images HAM10000 --limit 200
 
 Contestants take turns on every image, several rounds. In its turn each runs the image twice and the
 second run counts, so that none pays for the caches that another has emptied. An image's time is the

@@ -1,6 +1,6 @@
 """Fit the thresholds of the quality rules, and count whom they would turn away.
 
-    python benchmarks/quality.py --ham ../shared/data/HAM10000 --pad ../shared/data/PAD-UFES-20
+    python benchmarks/quality.py --ham HAM10000 --pad PAD-UFES-20
 
 Real photos are degraded: blurred by a Gaussian of 2 pixels, and exposed 1.5 stops less and more in
 linear light. A threshold is the value that one untouched photo in 125 of the training part

@@ -32,7 +32,7 @@ working_size: {height: 96, width: 128}
 split: {val: 0.2, calib: 0.0, test: 0.2}
 classifier:
   network: {architecture: test_efficientnet, weights: none, input_size: 64}
-  fit: {epochs: 40, batch_size: 12, learning_rate: 1.0e-2, ema_decay: 0.5, sampling: natural}
+  fit: {epochs: 60, batch_size: 12, learning_rate: 1.0e-2, ema_decay: 0.5, sampling: natural}
 graders: %s
 weights_licence: MIT
 """
