@@ -11,6 +11,7 @@ os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narr
 
 import pytest
 import torch
+from filelock import FileLock
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Capture, GraderVariant, NetworkSpec, QualityRule
@@ -20,6 +21,8 @@ from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
 from classkinfy_export.stages.network import Network, make_head
 from classkinfy_export.taxonomy import Taxonomy
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 CAPTURE = Capture(height=96, width=128)
 GRADED = ("akiec", "mel", "nv")
@@ -87,18 +90,34 @@ def checkpoints() -> Callable[[GraderVariant], Sources]:
     return _sources
 
 
-def _export(variant: GraderVariant, out: Path) -> Path:
-    recipe = ExportRecipe(name=variant, capture=CAPTURE, quality_rules=RULES)
-    return Bundle.open(export.export(_sources(variant), recipe, out).path).path
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a file or folder once for all parallel workers, as ``once("bundle", make)``."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return made
+
+
+def _export(variant: GraderVariant, recipe: ExportRecipe) -> Callable[[Path], Bundle]:
+    return lambda out: export.export(_sources(variant), recipe, out)
 
 
 @pytest.fixture(scope="session")
-def trunk_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trunk_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
     """A bundle in every format and form, graders on the trunk. Copy it before altering it."""
-    return _export("trunk", tmp_path_factory.mktemp("trunk") / "bundle")
+    return once("trunk_bundle", _export("trunk", small_recipe))
 
 
 @pytest.fixture(scope="session")
-def separate_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def separate_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
     """A bundle in every format and form, graders apart. Copy it before altering it."""
-    return _export("separate", tmp_path_factory.mktemp("separate") / "bundle")
+    return once("separate_bundle", _export("separate", small_recipe))
