@@ -29,6 +29,45 @@ QUALITY_MEASURES = {
 }
 """The columns of ``quality``, in order, each with its unit."""
 
+_LAB = ("L", "a", "b")
+_HSV = ("hue", "saturation", "value")
+
+SCREEN_FEATURES = {
+    "area": "share of the image, 0..1",
+    "irregularity": "border squared / (4 pi area), in pixels of lesion_mask",
+    "skew_major": "absolute skewness of the lesion along its longer principal axis",
+    "skew_minor": "absolute skewness of the lesion along its shorter principal axis",
+    "offset": "from the lesion's centroid to its contrast's, shares of the root of its area",
+    "eccentricity": "of the ellipse of equal second moments, 0..1",
+    "extent_x": "standard deviation along the width, shares of half the height",
+    "extent_y": "standard deviation along the height, shares of half the height",
+    "rim_share": "share of the image's rim that is lesion, 0..1",
+    "texture": "mean absolute difference of L between neighbours in a row, Lab units",
+    "threshold": "Otsu's, delta E 76 weighed by place and lightness",
+    "contrast": "mean delta E 76 from the skin",
+    **{f"lesion_{n}": "mean inside, Lab units" for n in _LAB},
+    **{f"skin_{n}": "mean outside, Lab units" for n in _LAB},
+    **{f"deviation_{n}": "standard deviation inside, Lab units" for n in _LAB},
+    **{f"core_{n}": "mean of the inner part minus skin, Lab units" for n in _LAB},
+    **{f"seam_{n}": "mean of the outer part minus skin, Lab units" for n in _LAB},
+    **{f"mean_{n}": "mean inside, 0..1; hue is its distance from red, in turns" for n in _HSV},
+    **{f"deviation_{n}": "standard deviation inside, likewise" for n in _HSV},
+    **{
+        f"share_{n}": "share of the lesion of this colour, 0..1; a pixel may be several"
+        for n in ("black", "dark_brown", "light_brown", "red", "blue_gray", "white", "purple")
+    },
+    **{
+        f"cluster{k}_{n}": "centre of one of three clusters minus skin, Lab units; darkest first"
+        for k in (1, 2, 3)
+        for n in _LAB
+    },
+    **{f"cluster{k}_share": "share of the lesion, 0..1" for k in (1, 2, 3)},
+}
+"""The columns of ``features``, in order, each with its unit."""
+
+SCREEN_SCALE = 8
+"""Pixels of ``clean`` along one pixel of ``lesion_mask``; a rest at the edge is left out."""
+
 UNDECIDED = -1
 """``diagnosis`` of a refused frame."""
 
@@ -166,6 +205,20 @@ def prepare_spec(capture: Capture, size: WorkingSize) -> StageSpec:
     )
 
 
+def screen_spec(size: WorkingSize, taxonomy: Taxonomy) -> StageSpec:
+    """Return the spec of the instant answer."""
+    columns = (1, len(SCREEN_FEATURES))
+    features = TensorSpec(
+        name="features", dtype="float32", shape=columns, unit="screen_features of the manifest"
+    )
+    return StageSpec(
+        name="screen",
+        kind="screen",
+        inputs=(_clean(size),),
+        outputs=(_preliminary(taxonomy), _lesion_mask(size), features),
+    )
+
+
 def classify_spec(size: WorkingSize, taxonomy: Taxonomy, embedding: int | None) -> StageSpec:
     """Return the classifier's spec; ``embedding`` is its width when graders share the trunk."""
     outputs = [_probabilities(taxonomy)]
@@ -189,13 +242,27 @@ def grade_spec(size: WorkingSize, taxonomy: Taxonomy, dx: str, embedding: int | 
 
 
 def pipeline_spec(
-    capture: Capture, size: WorkingSize, taxonomy: Taxonomy, extra: tuple[str, ...] = ()
+    capture: Capture,
+    size: WorkingSize,
+    taxonomy: Taxonomy,
+    *,
+    screened: bool,
+    extra: tuple[str, ...] = (),
 ) -> StageSpec:
-    """Return the spec of the fused graph; ``extra`` may ask for ``clean``."""
+    """Return the spec of the fused graph.
+
+    Args:
+        capture: what the app hands over.
+        size: of ``clean``.
+        taxonomy: the classes.
+        screened: whether there is a ``screen`` stage, which gives ``preliminary``.
+        extra: also give these of ``clean`` and ``lesion_mask``.
+    """
     outputs = [
         _quality(),
         TensorSpec(name="accepted", dtype="int32", shape=(1,), unit="0 or 1", exact=True),
         TensorSpec(name="reasons", dtype="int32", shape=(1,), unit="bits", exact=True),
+        *([_preliminary(taxonomy)] if screened else []),
         _probabilities(taxonomy),
         TensorSpec(
             name="diagnosis",
@@ -207,8 +274,8 @@ def pipeline_spec(
         TensorSpec(name="confidence", dtype="float32", shape=(1,), unit="0..1"),
         _severity(taxonomy),
     ]
-    if "clean" in extra:
-        outputs.append(_clean(size))
+    optional = {"clean": _clean(size), "lesion_mask": _lesion_mask(size)}
+    outputs += [tensor for name, tensor in optional.items() if name in extra]
     return StageSpec(
         name="pipeline", kind="pipeline", inputs=(image_spec(capture),), outputs=tuple(outputs)
     )
@@ -217,6 +284,18 @@ def pipeline_spec(
 def _clean(size: WorkingSize) -> TensorSpec:
     shape, unit = (1, size.height, size.width, 3), "RGB, HWC, 0..255, hair removed"
     return TensorSpec(name="clean", dtype="uint8", shape=shape, unit=unit, exact=True)
+
+
+def _lesion_mask(size: WorkingSize) -> TensorSpec:
+    shape = (1, size.height // SCREEN_SCALE, size.width // SCREEN_SCALE)
+    unit = f"1 on the lesion, 0 elsewhere; a pixel is {SCREEN_SCALE} x {SCREEN_SCALE} of clean"
+    return TensorSpec(name="lesion_mask", dtype="uint8", shape=shape, unit=unit, exact=True)
+
+
+def _preliminary(taxonomy: Taxonomy) -> TensorSpec:
+    unit = "0..1, sums to 1; from shape and colour, every class as likely beforehand"
+    shape = (1, len(taxonomy.classes))
+    return TensorSpec(name="preliminary", dtype="float32", shape=shape, unit=unit)
 
 
 def _quality() -> TensorSpec:

@@ -123,6 +123,8 @@ class TrainRecipe(_Frozen):
 class ParityRecipe(_Frozen):
     """Largest absolute difference from PyTorch that still passes, by tensor; exact ones need 0."""
 
+    preliminary: float = Field(1e-5, ge=0)
+    features: float = Field(1e-3, ge=0)
     probabilities: float = Field(1e-5, ge=0)
     confidence: float = Field(1e-5, ge=0)
     severity: float = Field(1e-5, ge=0)
@@ -148,7 +150,7 @@ class ExportRecipe(_Frozen):
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     opset: int = Field(18, ge=18, le=20)
-    pipeline_outputs: tuple[Literal["clean"], ...] = ()
+    pipeline_outputs: tuple[Literal["clean", "lesion_mask"], ...] = ()
     golden: bool = True
     parity: ParityRecipe = ParityRecipe()
     weights_licence: str | None = None

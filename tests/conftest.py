@@ -20,6 +20,7 @@ from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
 from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 
 Once = Callable[[str, Callable[[Path], object]], Path]
@@ -70,7 +71,16 @@ def _sources(variant: GraderVariant) -> Sources:
             trunk_sha256=classifier.sha256 if variant == "trunk" else None,
         )
         graders[dx] = Checkpoint(info, module, weights_sha256(module))
-    return Sources(classifier, graders)
+    # Of the two kinds of bundle, one has a screen.
+    return Sources(classifier, graders, _screen(taxonomy) if variant == "trunk" else None)
+
+
+def _screen(taxonomy: Taxonomy) -> Checkpoint:
+    torch.manual_seed(9)
+    profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)
+    profiles.scale.fill_(0.05)
+    info = CheckpointInfo(role="screen", taxonomy=taxonomy)
+    return Checkpoint(info, profiles, weights_sha256(profiles))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

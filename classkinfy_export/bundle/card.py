@@ -76,10 +76,18 @@ def _measured(metrics: dict[str, Any] | None) -> list[str]:
         "",
         "| stage | n | accuracy | balanced accuracy | AUROC |",
         "|---|---|---|---|---|",
+        _row("screen", metrics["screen"]["test"]),
         _row("classify", metrics["classifier"]["test"]),
     ]
+    found = metrics["screen"]["test"]
     for dx, figures in metrics["graders"].items():
         lines.append(_row(f"grade_{dx} (proxy)", figures["test"]))
+    if found.get("masks"):
+        lines += [
+            "",
+            f"`screen` answers at once from shape and colour alone. Its lesion masks overlap the "
+            f"experts' with a mean IoU of {found['mean_iou']:.3f} ({found['masks']} images).",
+        ]
     return lines
 
 

@@ -82,6 +82,8 @@ class Manifest(_Frozen):
     fit: Literal["crop", "pad"]
     hair_removal: bool
     quality_measures: tuple[str, ...] = tuple(QUALITY_MEASURES)
+    screen_features: dict[str, str] | None = None
+    """The columns of ``features``, each with its unit; None without a ``screen`` stage."""
     quality_rules: tuple[QualityRule, ...]
     """Rule i sets bit i of ``reasons``."""
     grader_variant: GraderVariant | None = None

@@ -22,6 +22,10 @@ def command(
     grader: Annotated[
         list[str] | None, typer.Option(help="dx=checkpoint; repeatable, any subset.")
     ] = None,
+    screen: Annotated[
+        Path | None,
+        typer.Option(help="Profiles of the instant answer, for example a run's."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="An export recipe.")] = "export/mobile.yaml",
     golden: Annotated[
         Path | None, typer.Option(help="Your own photos, to become golden vectors too.")
@@ -53,6 +57,8 @@ def command(
         raise CheckpointError("give either a run or --classifier, one of them")
     if run is not None and grader:
         raise CheckpointError("--grader goes with --classifier; a run brings its own graders")
+    if run is not None and screen is not None:
+        raise CheckpointError("--screen goes with --classifier; a run brings its own")
     graders = _graders(grader or [])
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="exporting")
@@ -61,7 +67,7 @@ def command(
     sources = (
         export.from_run(run)
         if run is not None
-        else export.from_files(_path(classifier), graders, settings)
+        else export.from_files(_path(classifier), graders, settings, screen)
     )
     with terminal.progress() as report:
         bundle = export.export(

@@ -52,6 +52,9 @@ def command(
     for dx, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
         shown.add_row(terminal.plain(taxonomy.title(dx)), f"{p:.2%}")
     terminal.out.print(shown)
+    if prediction.preliminary is not None:
+        first, p = max(prediction.preliminary.items(), key=lambda item: item[1])
+        terminal.out.print(f"by shape and colour alone: {first}, {p:.1%}")
     if prediction.severity is not None:
         terminal.out.print(f"severity: {prediction.severity}. {PROXY_NOTICE}")
     quality = ", ".join(f"{name} {value:.3g}" for name, value in prediction.quality.items())

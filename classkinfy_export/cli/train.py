@@ -24,7 +24,7 @@ def command(
     ] = None,
     json: terminal.Json = False,
 ) -> None:
-    """Train the classifier and its graders.
+    """Fit the screen's profiles, train the classifier and its graders.
 
     Example: [bold]classkinfy train train/mobile.yaml --data HAM10000 --out runs/mobile[/]
     """
@@ -58,7 +58,7 @@ def show(metrics: dict[str, Any]) -> None:
         ">balanced accuracy",
         ">AUROC",
     )
-    rows = {"classify": metrics["classifier"]}
+    rows = {"screen": metrics["screen"], "classify": metrics["classifier"]}
     rows |= {f"grade_{dx} (proxy)": figures for dx, figures in metrics["graders"].items()}
     for stage, parts in rows.items():
         figures = parts["test"]
@@ -72,3 +72,8 @@ def show(metrics: dict[str, Any]) -> None:
                 "" if auroc is None else f"{auroc:.3f}",
             )
     terminal.out.print(shown)
+    found = metrics["screen"]["test"]
+    if found.get("masks"):
+        terminal.out.print(
+            f"lesion masks: mean IoU {found['mean_iou']:.3f} with the experts' ({found['masks']})"
+        )

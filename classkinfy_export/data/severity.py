@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +23,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, model_validator
 from skimage.measure import label, perimeter_crofton
 
+from classkinfy_export.contract import Capture
 from classkinfy_export.data.dataset import Dataset, Progress
 from classkinfy_export.data.folder import read_table
 from classkinfy_export.errors import DataError
+from classkinfy_export.frame import frame
 from classkinfy_export.taxonomy import Taxonomy
 
 WEIGHTS = {"area_fraction": 0.3, "irregularity": 0.3, "darkness": 0.2, "colour_deviation": 0.2}
@@ -205,47 +207,65 @@ def _aligned(dx: pd.Series[str], features: pd.DataFrame) -> pd.Series[str]:
 
 
 def measure_dataset(
-    dataset: Dataset, ids: Sequence[str], progress: Progress | None = None
+    dataset: Dataset,
+    ids: Sequence[str],
+    screened: Callable[[str], npt.NDArray[np.bool_]] | None = None,
+    capture: Capture | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Measure images of a data set.
+    """Measure images of a data set, on the experts' masks, or where there is none on ``screen``'s.
 
     Args:
         dataset: where they and their masks lie. In a mask file, above 127 is lesion.
         ids: which images.
+        screened: from an image's id to the mask that ``screen`` found, bool [H, W] of the capture.
+        capture: how the photos were framed for it.
         progress: called with (done, total) after each image.
 
     Returns:
-        index ``image_id`` in the order of ``ids``; float64 columns as ``Features``.
+        index ``image_id`` in the order of ``ids``; float64 columns as ``Features``. Images where
+        ``screen`` found nothing are left out.
 
     Raises:
-        DataError: an unknown image, one without mask, a mask that is empty, cannot be decoded or
-            has another size.
+        DataError: an unknown image, one without any mask, an expert's mask that is empty, cannot
+            be decoded or has another size.
     """
     unknown = [i for i in ids if i not in dataset.records.index]
     if unknown:
         raise DataError(f"image {unknown[0]} is not in {dataset.root}")
     chosen = dataset.records.loc[list(ids)]
     unmasked = chosen.index[chosen["mask"].isna()]
-    if len(unmasked):
+    if len(unmasked) and (screened is None or capture is None):
         raise DataError(
             f"{len(unmasked)} of {len(chosen)} images have no lesion mask, the first is "
             f"{unmasked[0]}",
             hint="provide masks (a *segmentation* folder with <image_id>_segmentation.png), "
             "or your own grades in severity.csv",
         )
-    rows: list[dict[str, Any]] = []
-    for image_id, path, mask in zip(chosen.index, chosen["path"], chosen["mask"], strict=True):
+    rows: dict[str, dict[str, Any]] = {}
+    for done, (image_id, path, mask) in enumerate(
+        zip(chosen.index, chosen["path"], chosen["mask"], strict=True), start=1
+    ):
+        if progress is not None:
+            progress(done, len(chosen))
         try:
-            features = measure(_decode(path, "RGB"), _decode(mask, "L") > _MASK_THRESHOLD)
+            if pd.notna(mask):
+                rgb, lesion = _decode(path, "RGB"), _decode(mask, "L") > _MASK_THRESHOLD
+            else:
+                assert screened is not None
+                assert capture is not None
+                rgb, lesion = frame(path, capture)[0], screened(image_id)
+                if not lesion.any():
+                    continue
+            features = measure(rgb, lesion)
         except (DataError, OSError, SyntaxError, ValueError) as error:
             raise DataError(
                 f"image {image_id} with mask {mask} cannot be measured: {error}",
                 hint="mend or replace the file",
             ) from error
-        rows.append(dataclasses.asdict(features))
-        if progress is not None:
-            progress(len(rows), len(chosen))
-    return pd.DataFrame(rows, index=chosen.index, columns=list(WEIGHTS), dtype=np.float64)
+        rows[image_id] = dataclasses.asdict(features)
+    index = pd.Index(list(rows), name="image_id")
+    return pd.DataFrame(list(rows.values()), index=index, columns=list(WEIGHTS), dtype=np.float64)
 
 
 def _decode(path: str, mode: str) -> npt.NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from classkinfy_export.bundle.manifest import (
     Provenance,
 )
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
 from classkinfy_export.frame import Pixels, list_images
 from classkinfy_export.parity import golden
@@ -44,6 +45,7 @@ class Sources:
 
     classifier: Checkpoint
     graders: Mapping[str, Checkpoint]
+    screen: Checkpoint | None = None
     metrics: dict[str, Any] | None = None
     """The training run's figures."""
 
@@ -70,13 +72,14 @@ def from_run(folder: Path) -> Sources:
                 hint="run 'classkinfy train' with this --out again to make it",
             )
         graders[dx] = checkpoint.load(path)
-    return Sources(classifier, graders, metrics)
+    screen = checkpoint.load(folder / f"{run.SCREEN}{checkpoint.SUFFIX}")
+    return Sources(classifier, graders, screen, metrics)
 
 
 def _metrics(path: Path) -> dict[str, Any]:
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        measured = {"data", "classifier", "graders"} <= metrics.keys()
+        measured = {"data", "screen", "classifier", "graders"} <= metrics.keys()
     except (AttributeError, OSError, ValueError, RecursionError):
         measured = False
     if not measured:
@@ -87,8 +90,15 @@ def _metrics(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def from_files(classifier: Path, graders: Mapping[str, Path], recipe: ExportRecipe) -> Sources:
+def from_files(
+    classifier: Path,
+    graders: Mapping[str, Path],
+    recipe: ExportRecipe,
+    screen: Path | None = None,
+) -> Sources:
     """Read single checkpoints: this toolkit's ``.safetensors``, or the origin project's ``.pth``.
+
+    The profiles of ``screen`` are this toolkit's alone.
 
     Raises:
         CheckpointError: unreadable, unsafe, or not what it is given as.
@@ -112,7 +122,7 @@ def from_files(classifier: Path, graders: Mapping[str, Path], recipe: ExportReci
             if path.suffix == checkpoint.SUFFIX
             else origin.load_grader(path, dx, first.info.taxonomy, licence)
         )
-    return Sources(first, second)
+    return Sources(first, second, None if screen is None else checkpoint.load(screen))
 
 
 def export(
@@ -146,6 +156,7 @@ def export(
     assembly = assemble(
         sources.classifier,
         sources.graders,
+        screen=sources.screen,
         capture=recipe.capture,
         working_size=recipe.working_size,
         hair_removal=recipe.hair_removal,
@@ -265,11 +276,16 @@ def _manifest(
         working_size=assembly.working_size,
         fit=recipe.fit,
         hair_removal=recipe.hair_removal,
+        screen_features=dict(SCREEN_FEATURES) if "screen" in assembly.specs else None,
         quality_rules=recipe.quality_rules,
         grader_variant=assembly.variant,
         stages=tuple(assembly.specs.values()),
         pipeline=assembly.pipeline_spec if any(PIPELINE in m.entries for m in models) else None,
-        networks={stage: c.info.network for stage, c in assembly.checkpoints.items()},
+        networks={
+            stage: c.info.network
+            for stage, c in assembly.checkpoints.items()
+            if c.info.network is not None
+        },
         models=tuple(models),
         parity=recipe.parity,
         weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,

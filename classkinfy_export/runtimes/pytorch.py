@@ -36,7 +36,7 @@ class _PytorchEngine(Engine):
         weights = {}
         for model in manifest.models:
             if model.format == format:
-                stage = next(name for name in model.entries if name in manifest.networks)
+                stage = next(n for n in model.entries if n in manifest.provenance.checkpoints)
                 weights[stage] = checkpoint.from_bytes(bundle.read(model.path), model.path)
         graders = {
             spec.diagnosis: weights[spec.name]
@@ -46,6 +46,7 @@ class _PytorchEngine(Engine):
         assembly = assemble(
             weights["classify"],
             graders,
+            screen=weights.get("screen"),
             capture=manifest.capture,
             working_size=manifest.working_size,
             hair_removal=manifest.hair_removal,

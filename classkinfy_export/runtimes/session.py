@@ -32,6 +32,8 @@ class Prediction:
     """None when the image was refused."""
     confidence: float
     probabilities: dict[str, float]
+    preliminary: dict[str, float] | None
+    """What shape and colour alone suggest; None of a bundle without a ``screen`` stage."""
     severity: str | None
     """A proxy grade; None when the diagnosis is not graded."""
     severity_probabilities: dict[str, float] | None
@@ -86,7 +88,8 @@ class Session:
 
         Returns:
             every tensor of ``contract.pipeline_spec``, in the staged form also ``clean``,
-            ``embedding`` where there is one, and ``severity_<dx>`` of each grader that ran.
+            ``lesion_mask``, ``features`` and ``embedding`` where there are any, and
+            ``severity_<dx>`` of each grader that ran.
         """
         clock = timings_ms if timings_ms is not None else {}
         if self.form == "fused":
@@ -94,10 +97,17 @@ class Session:
             self._check_finite(fused)
             return fused
         tensors: dict[str, Array] = {"image": image}
-        tensors |= self._timed("prepare", tensors, clock)
-        tensors |= self._timed("classify", tensors, clock)
+        stages = {stage.name for stage in self.manifest.stages}
+        for stage in ("prepare", "screen", "classify"):
+            if stage in stages:
+                tensors |= self._timed(stage, tensors, clock)
         self._check_finite(tensors)
-        decision = decide(tensors["quality"], tensors["probabilities"], self.manifest.quality_rules)
+        decision = decide(
+            tensors["quality"],
+            tensors["probabilities"],
+            self.manifest.quality_rules,
+            tensors.get("preliminary"),
+        )
         severities = len(self.manifest.taxonomy.severities)
         severity: Array = np.full((1, severities), np.nan, np.float32)
         graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}
@@ -168,6 +178,11 @@ class Session:
             diagnosis=taxonomy.classes[index] if index >= 0 else None,
             confidence=float(tensors["confidence"][0]),
             probabilities=_named(taxonomy.classes, tensors["probabilities"]),
+            preliminary=(
+                _named(taxonomy.classes, tensors["preliminary"])
+                if "preliminary" in tensors
+                else None
+            ),
             severity=names[int(np.argmax(severity))] if graded else None,
             severity_probabilities=_named(names, tensors["severity"]) if graded else None,
             bundle=self.engine.bundle.sha256,

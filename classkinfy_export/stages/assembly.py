@@ -19,6 +19,7 @@ from classkinfy_export.stages.grade import GradeHead, GradeNetwork
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.pipeline import Pipeline
 from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.stages.screen import Profiles, Screen
 from classkinfy_export.taxonomy import Taxonomy
 
 
@@ -43,6 +44,7 @@ def assemble(
     classifier: Checkpoint,
     graders: Mapping[str, Checkpoint],
     *,
+    screen: Checkpoint | None = None,
     capture: Capture,
     working_size: WorkingSize | None = None,
     hair_removal: bool,
@@ -54,16 +56,18 @@ def assemble(
     Args:
         classifier: the first-stage checkpoint.
         graders: by diagnosis; any subset of the classes.
+        screen: the profiles of the instant answer; without them there is none.
         capture: what the app hands over.
         working_size: of ``clean``, where the checkpoint does not say at which it was trained; the
             capture's by default.
         hair_removal: whether ``prepare`` fills hair.
         rules: quality rules.
-        pipeline_outputs: what the fused graph gives beside the decision.
+        pipeline_outputs: also give these of ``clean`` and ``lesion_mask`` in the fused graph.
 
     Raises:
-        CheckpointError: a grader does not belong to this classifier.
-        RecipeError: the capture has not the working size's shape.
+        CheckpointError: a grader or the profiles do not belong to this classifier.
+        RecipeError: the capture has not the working size's shape; a lesion mask is wanted without
+            profiles.
     """
     taxonomy = classifier.info.taxonomy
     variant = _variant(classifier, graders)
@@ -76,21 +80,30 @@ def assemble(
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
     classify = Classify(network, size, embedding=width is not None)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
-    modules: dict[str, nn.Module] = {"prepare": prepare, "classify": classify}
-    specs = {
-        "prepare": contract.prepare_spec(capture, working_size),
-        "classify": contract.classify_spec(working_size, taxonomy, width),
-    }
-    checkpoints = {"classify": classifier}
+    screening = None if screen is None else _screen(screen, classifier, working_size)
+    extra = tuple(name for name in ("clean", "lesion_mask") if name in pipeline_outputs)
+    if screening is None and "lesion_mask" in extra:
+        raise RecipeError(
+            "pipeline_outputs asks for lesion_mask, and there is no screen stage to find it",
+            hint="give the screen's checkpoint, or leave lesion_mask out",
+        )
+    modules: dict[str, nn.Module] = {"prepare": prepare}
+    specs = {"prepare": contract.prepare_spec(capture, working_size)}
+    checkpoints = {}
+    if screening is not None and screen is not None:
+        modules["screen"] = screening
+        specs["screen"] = contract.screen_spec(working_size, taxonomy)
+        checkpoints["screen"] = screen
+    modules["classify"] = classify
+    specs["classify"] = contract.classify_spec(working_size, taxonomy, width)
+    checkpoints["classify"] = classifier
     for dx, module in grades.items():
         stage = contract.grade_stage(dx)
         modules[stage] = module
         specs[stage] = contract.grade_spec(working_size, taxonomy, dx, width)
         checkpoints[stage] = graders[dx]
     decide = Decide(rules)
-    pipeline = Pipeline(
-        prepare, classify, decide, grades, taxonomy, give_clean="clean" in pipeline_outputs
-    )
+    pipeline = Pipeline(prepare, classify, decide, grades, taxonomy, screening, extra)
     for part in (*modules.values(), decide, pipeline):
         part.eval().requires_grad_(False)
     return Assembly(
@@ -101,7 +114,9 @@ def assemble(
         specs=specs,
         decide=decide,
         pipeline=pipeline,
-        pipeline_spec=contract.pipeline_spec(capture, working_size, taxonomy, pipeline_outputs),
+        pipeline_spec=contract.pipeline_spec(
+            capture, working_size, taxonomy, screened=screening is not None, extra=extra
+        ),
         checkpoints=checkpoints,
     )
 
@@ -122,6 +137,26 @@ def _proportional(size: WorkingSize) -> str:
     return f"{size.height * 8 // 5}x{size.width * 8 // 5}"
 
 
+def _screen(profiles: Checkpoint, classifier: Checkpoint, size: WorkingSize) -> Screen:
+    if profiles.info.role != "screen":
+        raise CheckpointError(f"the checkpoint given as screen is a {profiles.info.role}")
+    if profiles.info.taxonomy.classes != classifier.info.taxonomy.classes:
+        raise CheckpointError(
+            f"the screen's classes are {', '.join(profiles.info.taxonomy.classes)}, the "
+            f"classifier's {', '.join(classifier.info.taxonomy.classes)}",
+            hint="give profiles that were fitted with the classifier's taxonomy",
+        )
+    fitted = profiles.info.working_size
+    if fitted is not None and fitted != size:
+        raise CheckpointError(
+            f"the screen was fitted on images of {fitted.height}x{fitted.width}, "
+            f"the working size is {size.height}x{size.width}",
+            hint="export at the size of its training",
+        )
+    assert isinstance(profiles.module, Profiles)
+    return Screen(profiles.module)
+
+
 def _grade(checkpoint: Checkpoint, size: tuple[int, int]) -> GradeNetwork | GradeHead:
     if isinstance(checkpoint.module, Network):
         return GradeNetwork(checkpoint.module, size)
@@ -131,7 +166,7 @@ def _grade(checkpoint: Checkpoint, size: tuple[int, int]) -> GradeNetwork | Grad
 
 def _variant(classifier: Checkpoint, graders: Mapping[str, Checkpoint]) -> GraderVariant | None:
     if classifier.info.role != "classifier":
-        raise CheckpointError("the checkpoint given as classifier is a grader")
+        raise CheckpointError(f"the checkpoint given as classifier is a {classifier.info.role}")
     taxonomy = classifier.info.taxonomy
     for dx, grader in graders.items():
         if dx not in taxonomy.classes:
@@ -165,13 +200,15 @@ def trace(assembly: Assembly, image: Tensor) -> dict[str, Tensor]:
         image: uint8 [1, H, W, 3].
 
     Returns:
-        the pipeline's tensors, ``clean``, ``embedding`` where there is one, and
-        ``severity_<dx>`` of every grader.
+        the pipeline's tensors, ``clean``, ``embedding``, ``lesion_mask`` and ``features`` where
+        there are any, and ``severity_<dx>`` of every grader.
     """
     with torch.inference_mode():
         tensors = assembly.pipeline(image)
         tensors |= {"clean": assembly.modules["prepare"](image)["clean"]}
-        tensors |= assembly.modules["classify"](tensors["clean"])
+        for stage in ("screen", "classify"):
+            if stage in assembly.modules:
+                tensors |= assembly.modules[stage](tensors["clean"])
         for stage, spec in assembly.specs.items():
             if spec.diagnosis is not None:
                 given = assembly.modules[stage](tensors[spec.inputs[0].name])["severity"]

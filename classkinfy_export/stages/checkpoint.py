@@ -1,7 +1,7 @@
 """Weights on disk: this project's safetensors, which say what they are, and reading them back.
 
-A checkpoint is one network or one head, in one ``.safetensors`` file whose header holds a hash and
-``CheckpointInfo`` as JSON. Nothing in it can run code.
+A checkpoint is one network, one head or the screen's profiles, in one ``.safetensors`` file whose
+header holds a hash and ``CheckpointInfo`` as JSON. Nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from classkinfy_export.contract import GraderVariant, NetworkSpec, WorkingSize
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import explain
 from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 
 SUFFIX = ".safetensors"
@@ -35,8 +36,9 @@ class CheckpointInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    role: Literal["classifier", "grader"]
-    network: NetworkSpec
+    role: Literal["classifier", "grader", "screen"]
+    network: NetworkSpec | None = None
+    """None for the screen, whose profiles are no network."""
     taxonomy: Taxonomy
     variant: GraderVariant = "separate"
     diagnosis: str | None = None
@@ -51,6 +53,10 @@ class CheckpointInfo(BaseModel):
 
     @model_validator(mode="after")
     def _outputs_fit_taxonomy(self) -> Self:
+        if (self.network is None) != (self.role == "screen"):
+            raise ValueError("a classifier or a grader needs 'network', a screen has none")
+        if self.network is None:
+            return self
         names = self.taxonomy.classes if self.role == "classifier" else self.taxonomy.severities
         if self.network.outputs != len(names):
             raise ValueError(
@@ -64,7 +70,8 @@ class CheckpointInfo(BaseModel):
 class Checkpoint:
     """A loaded checkpoint.
 
-    ``module`` is a ``Network``, or a head (``nn.Sequential``) when ``info.variant`` is ``trunk``.
+    ``module`` is a ``Network``, a head (``nn.Sequential``) when ``info.variant`` is ``trunk``, or
+    the screen's ``Profiles``.
     ``sha256`` is that of the weights, whatever file they came from.
     """
 
@@ -84,19 +91,25 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
     Raises:
         CheckpointError: names or shapes do not fit, or a value is NaN or infinite.
     """
+    module: nn.Module
+    if info.network is None:
+        module = Profiles(len(info.taxonomy.classes))
+        _load(module, state, f"profiles of {len(info.taxonomy.classes)} classes", source)
+        return Checkpoint(info, module.eval(), weights_sha256(module))
     if info.variant == "trunk":
         width = max((t.shape[1] for t in state.values() if t.ndim == 2), default=0)
-        module: nn.Module = make_head(info.network.head, width, info.network.outputs)
+        module = make_head(info.network.head, width, info.network.outputs)
     else:
         try:
             module = Network(info.network)
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error.message}", hint=error.hint) from error
-    _load(module, state, info.network, source)
+    what = f"{info.network.architecture} with {info.network.outputs} outputs"
+    _load(module, state, what, source)
     return Checkpoint(info, module.eval(), weights_sha256(module))
 
 
-def _load(module: nn.Module, state: dict[str, Tensor], spec: NetworkSpec, source: str) -> None:
+def _load(module: nn.Module, state: dict[str, Tensor], what: str, source: str) -> None:
     expected = module.state_dict()
     # BatchNorm's batch counter is not a weight; older checkpoints lack it.
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
@@ -104,7 +117,7 @@ def _load(module: nn.Module, state: dict[str, Tensor], spec: NetworkSpec, source
     if missing or unexpected:
         which = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r}"
         raise CheckpointError(
-            f"{source} does not fit {spec.architecture}: it {which} "
+            f"{source} does not fit {what}: it {which} "
             f"({len(missing)} missing, {len(unexpected)} unexpected)",
             hint="give the checkpoint of this architecture, or change the architecture",
         )
@@ -119,7 +132,7 @@ def _load(module: nn.Module, state: dict[str, Tensor], spec: NetworkSpec, source
             )
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{source} does not fit {spec.architecture} with {spec.outputs} outputs: {name} "
+                f"{source} does not fit {what}: {name} "
                 f"has shape {list(tensor.shape)}, expected {list(expected[name].shape)}",
                 hint="check the number of classes and the architecture",
             )

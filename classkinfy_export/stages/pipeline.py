@@ -16,6 +16,7 @@ from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.decide import Decide
 from classkinfy_export.stages.grade import GradeHead, GradeNetwork
 from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.stages.screen import Screen
 from classkinfy_export.taxonomy import Taxonomy
 
 
@@ -28,7 +29,8 @@ class Pipeline(nn.Module):
         decide: the quality rules.
         graders: by diagnosis, all of one variant; may be empty.
         taxonomy: the classes.
-        give_clean: also output ``clean``.
+        screen: the instant answer; may be left out.
+        extra: also output these of ``clean`` and ``lesion_mask``.
     """
 
     def __init__(
@@ -38,7 +40,8 @@ class Pipeline(nn.Module):
         decide: Decide,
         graders: Mapping[str, GradeNetwork | GradeHead],
         taxonomy: Taxonomy,
-        give_clean: bool = False,
+        screen: Screen | None = None,
+        extra: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.prepare = prepare
@@ -47,13 +50,17 @@ class Pipeline(nn.Module):
         self.graders = nn.ModuleDict(dict(graders))
         self.routes = tuple(taxonomy.index(dx) for dx in graders)
         self.severities = len(taxonomy.severities)
-        self.give_clean = give_clean
+        self.screen = screen
+        self.extra = extra
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [1, h, w, 3] RGB."""
         prepared = self.prepare(image)
+        screened = {} if self.screen is None else self.screen(prepared["clean"])
         classified = self.classify(prepared["clean"])
-        decided = self.decide(prepared["quality"], classified["probabilities"])
+        decided = self.decide(
+            prepared["quality"], classified["probabilities"], screened.get("preliminary")
+        )
         if "embedding" in classified:
             severity = self._select(decided["diagnosis"], classified["embedding"])
         else:
@@ -67,9 +74,10 @@ class Pipeline(nn.Module):
             "confidence": decided["confidence"],
             "severity": severity,
         }
-        if self.give_clean:
-            outputs["clean"] = prepared["clean"]
-        return outputs
+        if screened:
+            outputs["preliminary"] = screened["preliminary"]
+        given = {**prepared, **screened}
+        return outputs | {name: given[name] for name in self.extra}
 
     def _select(self, diagnosis: Tensor, embedding: Tensor) -> Tensor:
         severity = torch.zeros((1, self.severities))

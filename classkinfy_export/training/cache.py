@@ -1,7 +1,8 @@
-"""Decode, frame, prepare and resize every image once; training then reads memory.
+"""Decode, frame and prepare every image once, and keep what trainings read; they read memory then.
 
-The cached bytes are what the deployed pipeline feeds its network: the same ``frame``, the same
-``Prepare`` and ``Resize`` modules. The cache's name is a hash of everything that shapes it.
+Kept are the networks' pixels and the screen's measurements. The bytes are what the deployed
+pipeline has there: the same ``frame``, the same ``Prepare``, ``Resize`` and ``Measure`` modules.
+The cache's name is a hash of everything that shapes it.
 """
 
 from __future__ import annotations
@@ -11,69 +12,97 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from classkinfy_export.contract import Capture, WorkingSize
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.stages.screen import Measure
 
-Levels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-_VERSION = "2"
+_VERSION = "3"
 
 
-def resized(
+def pixels(side: int) -> str:
+    """Return the name under which the input of a network of this side is kept."""
+    return f"pixels_{side}"
+
+
+def prepared(
     records: pd.DataFrame,
+    sides: Sequence[int],
     *,
-    input_size: int,
     working_size: WorkingSize,
     hair_removal: bool,
     folder: Path,
     progress: Progress | None = None,
-) -> Levels:
-    """Return every record's network input, from the cache or made now.
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what is kept of every record, from the cache or made now.
 
     Args:
-        records: with a column ``path``; row i of the result belongs to row i.
-        input_size: side of the network's input, pixels.
-        working_size: of the images that the network resizes.
+        records: with a column ``path``; row i of each array belongs to row i.
+        sides: of the networks' inputs, pixels.
+        working_size: of ``clean``.
         hair_removal: as deployed.
         folder: where the cache is kept.
         progress: called with (done, total).
 
     Returns:
-        uint8 [n, input_size, input_size, 3], memory-mapped, read-only.
+        memory-mapped, read-only: ``pixels(side)`` of each side, uint8 [n, side, side, 3]; of
+        ``screen``, ``features``, float32 [n, features], and ``lesion_mask``, uint8 [n, h, w].
 
     Raises:
         ImageError: an image cannot be decoded; nothing is cached.
     """
     paths = [str(path) for path in records["path"]]
-    file = folder / f"{_key(paths, input_size, working_size, hair_removal)}.npy"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".cache.", dir=folder))
+    folder = folder / _key(paths, working_size, hair_removal)
+    keep = _Keep(working_size, sides)
+    if not all((folder / f"{name}.npy").is_file() for name in keep.sample):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".cache.", dir=folder.parent))
         try:
-            _fill(temporary / file.name, paths, input_size, working_size, hair_removal, progress)
-            (temporary / file.name).replace(file)
+            _fill(temporary, paths, keep, working_size, hair_removal, progress)
+            shutil.rmtree(folder, ignore_errors=True)  # made for other sides
+            temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    cached: Levels = np.load(file, mmap_mode="r")
-    return cached
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in keep.sample}
 
 
-def _key(paths: list[str], input_size: int, size: WorkingSize, hair_removal: bool) -> str:
+class _Keep(nn.Module):
+    """``clean`` to what is kept."""
+
+    def __init__(self, size: WorkingSize, sides: Sequence[int]) -> None:
+        super().__init__()
+        self.resizes = nn.ModuleDict(
+            {pixels(side): Resize(size.as_tuple(), (side, side)) for side in sides}
+        )
+        self.measure = Measure()
+        blank = torch.zeros((1, *size.as_tuple(), 3), dtype=torch.uint8)
+        self.sample = {name: value.numpy()[0] for name, value in self(blank).items()}
+
+    def forward(self, clean: Tensor) -> dict[str, Tensor]:
+        planes = to_planes(clean).to(torch.float32)
+        resized = {name: to_pixels(resize(planes)) for name, resize in self.resizes.items()}
+        measured: dict[str, Tensor] = self.measure(clean)
+        return resized | measured
+
+
+def _key(paths: list[str], size: WorkingSize, hair_removal: bool) -> str:
     digest = hashlib.sha256()
-    settings = [_VERSION, input_size, *size.as_tuple(), hair_removal]
+    settings = [_VERSION, *size.as_tuple(), hair_removal]
     digest.update(json.dumps(settings).encode())
     for path in paths:
         status = Path(path).stat()
@@ -82,24 +111,27 @@ def _key(paths: list[str], input_size: int, size: WorkingSize, hair_removal: boo
 
 
 def _fill(
-    file: Path,
+    folder: Path,
     paths: list[str],
-    input_size: int,
+    keep: _Keep,
     size: WorkingSize,
     hair_removal: bool,
     progress: Progress | None,
 ) -> None:
-    shape = (len(paths), input_size, input_size, 3)
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=one.dtype, shape=(len(paths), *one.shape)
+        )
+        for name, one in keep.sample.items()
+    }
     capture = Capture(height=size.height, width=size.width)
     prepare = Prepare(hair_removal)
-    resize = Resize(size.as_tuple(), (input_size, input_size))
 
     def make(index: int) -> None:
         with torch.inference_mode():
-            image = torch.from_numpy(frame(paths[index], capture))
-            clean = prepare(image)["clean"]
-            array[index] = to_pixels(resize(to_planes(clean).to(torch.float32)))[0].numpy()
+            clean = prepare(torch.from_numpy(frame(paths[index], capture)))["clean"]
+            for name, value in keep(clean).items():
+                arrays[name][index] = value[0].numpy()
 
     # Threads, for decoding and tensor work release Python's lock: one image a core.
     threads = torch.get_num_threads()
@@ -113,4 +145,5 @@ def _fill(
             pool.shutdown(cancel_futures=True)
         finally:
             torch.set_num_threads(threads)
-    array.flush()
+    for array in arrays.values():
+        array.flush()

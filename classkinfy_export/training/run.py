@@ -1,4 +1,4 @@
-"""A training run: classifier, then graders, into a folder that ``export`` reads.
+"""A training run: screen, classifier, then graders, into a folder that ``export`` reads.
 
 ::
 
@@ -6,6 +6,7 @@
       recipe.json             the recipe, whole
       split.csv               image_id, lesion_id, dx, part
       severity.csv            image_id, severity: the labels that the graders learnt
+      screen.safetensors      the profiles of the instant answer
       classifier.safetensors  the first stage
       grader_<dx>.safetensors the second stage
       metrics.json            figures on each part, and what they were measured on; written last
@@ -27,20 +28,23 @@ import torch
 from torch import nn
 
 from classkinfy_export import files
+from classkinfy_export.contract import Capture
+from classkinfy_export.data import masks, splits
 from classkinfy_export.data import severity as severities
-from classkinfy_export.data import splits
 from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import CheckpointError, DataError
-from classkinfy_export.recipes import NetworkRecipe, TrainRecipe
+from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
 from classkinfy_export.stages.network import Network, make_head
-from classkinfy_export.training import cache, metrics, task, weights
+from classkinfy_export.stages.screen import Profiles
+from classkinfy_export.training import cache, metrics, screen, task, weights
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
 CLASSIFIER = "classifier"
+SCREEN = "screen"
 METRICS = "metrics.json"
 _EVALUATED = ("val", "calib", "test")
 
@@ -81,11 +85,12 @@ def train(
     _claim(out, recipe)
     split = _split(dataset, recipe, out, split_csv)
     job = _Job(dataset, recipe, out, split, report)
+    screened = job.screen()
     classifier, embeddings, result = job.classifier()
     graded = recipe.taxonomy.graded
     grader_results = {}
     if graded:
-        labels = _severity_labels(dataset, recipe, split, severity_csv, report)
+        labels = job.severities(severity_csv)
         _keep_severity(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
         for dx in graded:
             grader_results[dx] = job.grader(dx, labels, classifier, embeddings)
@@ -97,6 +102,7 @@ def train(
             "split_sha256": hashlib.sha256((out / "split.csv").read_bytes()).hexdigest(),
         },
         "grader_variant": recipe.graders.variant if graded else None,
+        "screen": screened,
         "classifier": result,
         "graders": grader_results,
     }
@@ -115,13 +121,86 @@ class _Job:
     ) -> None:
         self.dataset, self.recipe, self.out = dataset, recipe, out
         self.split, self.report = split, report
+        size = recipe.working_size
+        self.capture = Capture(height=size.height, width=size.width)
+        self.labels = dataset.records["dx"].map(recipe.taxonomy.index).to_numpy(np.int64)
+        networks = [recipe.classifier.network, recipe.graders.network]
+        self.kept = cache.prepared(
+            dataset.records,
+            sorted({network.input_size for network in networks if network is not None}),
+            working_size=size,
+            hair_removal=recipe.hair_removal,
+            folder=out / "cache",
+            progress=lambda done, total: report("preparing all images", done, total),
+        )
+
+    def screen(self) -> dict[str, Any]:
+        """Fit the profiles of the instant answer; return their figures and the masks'."""
+        recipe, taxonomy = self.recipe, self.recipe.taxonomy
+        records = self.dataset.records
+        features = self.kept["features"].astype(np.float32)
+        path = self.out / f"{SCREEN}{checkpoint.SUFFIX}"
+        if path.is_file():
+            profiles = checkpoint.load(path).module
+        else:
+            train = self._rows(records, "train")
+            profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
+            info = CheckpointInfo(
+                role="screen",
+                taxonomy=taxonomy,
+                weights_licence=recipe.weights_licence,
+                working_size=recipe.working_size,
+                hair_removal=recipe.hair_removal,
+            )
+            files.write(path, checkpoint.to_bytes(_finished(info, profiles)))
+        assert isinstance(profiles, Profiles)
+        probabilities = screen.predict(profiles, features)
+        return {
+            part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
+            | self._overlap(rows)
+            for part in _EVALUATED
+            for rows in [self._rows(records, part)]
+        }
+
+    def _overlap(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Compare the screen's masks with the experts', where there are any."""
+        drawn = self.dataset.records["mask"].to_numpy()[rows]
+        overlaps = [
+            masks.iou(
+                masks.enlarge(self.kept["lesion_mask"][row].astype(np.uint8), self.capture),
+                masks.read(Path(path), self.capture),
+            )
+            for row, path in zip(rows, drawn, strict=True)
+            if pd.notna(path)
+        ]
+        return {"masks": len(overlaps), "mean_iou": float(np.mean(overlaps)) if overlaps else None}
+
+    def severities(self, given: Path | None) -> pd.Series[int]:
+        """Return the labels that the graders learn: the user's own, or the proxy's."""
+        taxonomy = self.recipe.taxonomy
+        if given is not None:
+            return severities.read_csv(given, self.dataset, taxonomy)
+        records = self.dataset.records
+        graded = records[records["dx"].isin(taxonomy.graded)]
+        found = dict(zip(records.index, self.kept["lesion_mask"], strict=True))
+        features = severities.measure_dataset(
+            self.dataset,
+            [str(image_id) for image_id in graded.index],
+            screened=lambda image_id: masks.enlarge(found[image_id], self.capture),
+            capture=self.capture,
+            progress=lambda done, total: self.report("measuring severity", done, total),
+        )
+        dx = graded["dx"][features.index]
+        train = self.split.loc[features.index, "part"] == "train"
+        scale = severities.SeverityScale.fit(features[train], dx[train], taxonomy)
+        return scale.grade(features, dx).rename("severity")
 
     def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
         records = self.dataset.records
-        levels = self._levels(recipe.classifier.network, records, "all images")
-        labels = records["dx"].map(taxonomy.index).to_numpy(np.int64)
+        levels = self.kept[cache.pixels(recipe.classifier.network.input_size)]
+        labels = self.labels
         path = self.out / f"{CLASSIFIER}{checkpoint.SUFFIX}"
         if path.is_file():
             trained = checkpoint.load(path)
@@ -174,10 +253,13 @@ class _Job:
         outputs = len(taxonomy.severities)
         everything = self.dataset.records
         ours = (everything["dx"] == dx).to_numpy() & everything.index.isin(severity.index)
-        records = everything[ours]
-        labels: task.Labels = severity.loc[records.index].to_numpy().astype(np.int64)
-        train_rows = self._rows(records, "train")
-        if len(train_rows) == 0:
+        labels = severity.reindex(everything.index, fill_value=-1).to_numpy().astype(np.int64)
+        parts = {
+            part: rows[ours[rows]]
+            for part in splits.PARTS
+            for rows in [self._rows(everything, part)]
+        }
+        if len(parts["train"]) == 0:
             raise DataError(
                 f"no training image of {dx!r} has a severity",
                 hint="take it out of 'graded', or give severities for it",
@@ -185,11 +267,12 @@ class _Job:
         examples: task.Examples
         torch.manual_seed(recipe.seed)
         if recipe.graders.network is None:
-            examples = embeddings[ours]
+            examples = embeddings
             module: nn.Module = make_head("mlp", examples.shape[1], outputs)
-            spec = classifier.info.network.model_copy(update={"outputs": outputs, "head": "mlp"})
+            trunk = recipe.classifier.network.model_copy(update={"head": "mlp"})
+            spec = trunk.spec(outputs)
         else:
-            examples = self._levels(recipe.graders.network, records, f"images of {dx}")
+            examples = self.kept[cache.pixels(recipe.graders.network.input_size)]
             own = weights.start(recipe.graders.network, outputs)
             module, spec = own, own.spec
         path = self.out / grader_file(dx)
@@ -200,8 +283,8 @@ class _Job:
                 module,
                 examples,
                 labels,
-                train=train_rows,
-                val=self._rows(records, "val"),
+                train=parts["train"],
+                val=parts["val"],
                 outputs=outputs,
                 recipe=recipe.graders.fit,
                 seed=recipe.seed,
@@ -223,28 +306,23 @@ class _Job:
             )
             trained = _finished(info, module)
             files.write(path, checkpoint.to_bytes(trained))
-        probabilities = torch.softmax(task.predict(module, examples), dim=-1).numpy()
         return {
-            part: metrics.summarise(labels[rows], probabilities[rows], taxonomy.severities)
+            part: metrics.summarise(
+                labels[rows],
+                torch.softmax(task.predict(module, examples[rows]), dim=-1).numpy(),
+                taxonomy.severities,
+            )
             for part in _EVALUATED
-            for rows in [self._rows(records, part)]
+            for rows in [parts[part]]
         }
 
     def _rows(self, records: pd.DataFrame, part: str) -> npt.NDArray[np.int64]:
         inside = self.split.loc[records.index, "part"] == part
         return np.flatnonzero(inside.to_numpy()).astype(np.int64)
 
-    def _levels(self, network: NetworkRecipe, records: pd.DataFrame, what: str) -> cache.Levels:
-        return cache.resized(
-            records,
-            input_size=network.input_size,
-            working_size=self.recipe.working_size,
-            hair_removal=self.recipe.hair_removal,
-            folder=self.out / "cache",
-            progress=lambda done, total: self.report(f"preparing {what}", done, total),
-        )
-
-    def _embeddings(self, network: Network, levels: cache.Levels) -> npt.NDArray[np.float32]:
+    def _embeddings(
+        self, network: Network, levels: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
         embed = _Embedding(network)
         chunks = []
         for first in range(0, len(levels), 256):
@@ -314,24 +392,3 @@ def _keep_severity(path: Path, labels: bytes) -> None:
             f"{path.parent} was begun with other severities", hint="choose another --out"
         )
     files.write(path, labels)
-
-
-def _severity_labels(
-    dataset: Dataset,
-    recipe: TrainRecipe,
-    split: pd.DataFrame,
-    given: Path | None,
-    report: Report,
-) -> pd.Series[int]:
-    if given is not None:
-        return severities.read_csv(given, dataset, recipe.taxonomy)
-    graded = dataset.records[dataset.records["dx"].isin(recipe.taxonomy.graded)]
-    features = severities.measure_dataset(
-        dataset,
-        [str(image_id) for image_id in graded.index],
-        progress=lambda done, total: report("measuring severity", done, total),
-    )
-    dx = graded["dx"]
-    train = split.loc[graded.index, "part"] == "train"
-    scale = severities.SeverityScale.fit(features[train], dx[train], recipe.taxonomy)
-    return scale.grade(features, dx).rename("severity")

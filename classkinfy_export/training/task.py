@@ -210,7 +210,7 @@ def predict(module: nn.Module, examples: Examples, batch_size: int = 64) -> Tens
     """Run a module over stored examples, without augmentation.
 
     Returns:
-        float32 [n, outputs] logits, or whatever the module gives.
+        float32 [n, outputs] logits, or whatever the module gives; [0, 0] without examples.
     """
     images = examples.dtype == np.uint8
     plain = Augment(flips=False, colour_jitter=0.0).eval() if images else nn.Identity()
@@ -219,4 +219,4 @@ def predict(module: nn.Module, examples: Examples, batch_size: int = 64) -> Tens
         for first in range(0, len(examples), batch_size):
             batch = torch.from_numpy(np.array(examples[first : first + batch_size]))
             outputs.append(module(plain(batch)))
-    return torch.cat(outputs)
+    return torch.cat(outputs) if outputs else torch.empty(0, 0)

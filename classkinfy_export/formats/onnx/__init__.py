@@ -71,7 +71,8 @@ class OnnxFormat:
         for name in sources:
             if name in assembly.checkpoints:
                 weights = assembly.checkpoints[name]
-                metadata[f"{name}.network"] = weights.info.network.model_dump_json()
+                if weights.info.network is not None:
+                    metadata[f"{name}.network"] = weights.info.network.model_dump_json()
                 metadata[f"{name}.weights_sha256"] = weights.sha256
                 metadata[f"{name}.weights_licence"] = weights.info.weights_licence
         return metadata

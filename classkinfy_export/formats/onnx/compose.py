@@ -2,7 +2,8 @@
 
 ::
 
-    image ─ prepare ─ clean ─ classify ─ probabilities ─┐
+    image ─ prepare ─ clean ─ screen ─── preliminary ───┐
+               │        └──── classify ─ probabilities ─┤
                └───── quality ──────────────────────── decide ─ accepted, reasons,
                                                           │      diagnosis, confidence
                                            diagnosis == 0 ? grade_akiec :
@@ -46,7 +47,7 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
     spec = assembly.pipeline_spec
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
-    for name in ("prepare", "classify"):
+    for name in [n for n in ("prepare", "screen", "classify") if n in stages]:
         part = _body(stages[name], name)
         nodes.extend(part.node)
         weights.extend(part.initializer)
@@ -84,7 +85,9 @@ def _decide_spec(assembly: Assembly) -> StageSpec:
     return StageSpec(
         name="decide",
         kind="pipeline",
-        inputs=(tensors["quality"], tensors["probabilities"]),
+        inputs=tuple(
+            tensors[n] for n in ("quality", "probabilities", "preliminary") if n in tensors
+        ),
         outputs=tuple(tensors[n] for n in ("accepted", "reasons", "diagnosis", "confidence")),
     )
 

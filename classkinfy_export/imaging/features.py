@@ -1,0 +1,134 @@
+"""What a lesion looks like: shape, colours and their variation, in numbers with units.
+
+The mask and the colours are exact; sums of their squares are not, so features agree between
+runtimes to a few parts in a million.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from classkinfy_export.imaging import colour
+from classkinfy_export.imaging.clusters import three_means
+from classkinfy_export.imaging.lesion import STEPS, Lesion, grid, rim
+from classkinfy_export.imaging.region import eroded
+
+_TINY = 1e-6
+
+
+def describe(rgb: Tensor, lab: Tensor, lesion: Lesion) -> Tensor:
+    """Measure ``contract.SCREEN_FEATURES``.
+
+    Args:
+        rgb: float32 [3, n, h, w], integers 0..255.
+        lab: the same in Lab, integers, ``STEPS`` a unit.
+        lesion: where it is.
+
+    Returns:
+        float32 [n, features].
+    """
+    return torch.stack(
+        (*_shape(lab, lesion), *_colours(rgb, lab, lesion), *_clusters(lab, lesion)), dim=1
+    )
+
+
+def _mean(values: Tensor, over: Tensor) -> Tensor:
+    return (values * over).sum(dim=(-2, -1)) / torch.clamp(over.sum(dim=(1, 2)), min=1.0)
+
+
+def _root(values: Tensor) -> Tensor:
+    return torch.sqrt(torch.clamp(values, min=0.0) + _TINY)
+
+
+def _spread(values: Tensor) -> Tensor:
+    """Shape [n] to [n, 1, 1]."""
+    return values[..., None, None]
+
+
+def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
+    mask, distance = lesion.mask, lesion.distance
+    height, width = mask.shape[1:]
+    y, x = grid(height, width)
+    area = torch.clamp(mask.sum(dim=(1, 2)), min=1.0)
+    border = (mask - eroded(mask, 1)).sum(dim=(1, 2))
+    # Offsets from the centroid, in half heights.
+    dy = y - _spread(_mean(y, mask))
+    dx = (x - _spread(_mean(x, mask))) * (width / height)
+    yy, xx, xy = _mean(dy * dy, mask), _mean(dx * dx, mask), _mean(dy * dx, mask)
+    root = _root((xx - yy) * (xx - yy) + 4.0 * xy * xy)
+    longer, shorter = xx + yy + root, torch.clamp(xx + yy - root, min=0.0)
+    # The longer principal axis has half the angle of (xx - yy, 2 xy).
+    cosine, sine = _root((1.0 + (xx - yy) / root) * 0.5), _root((1.0 - (xx - yy) / root) * 0.5)
+    sine = torch.where(xy < 0.0, -sine, sine)
+    major = dx * _spread(cosine) + dy * _spread(sine)
+    minor = dy * _spread(cosine) - dx * _spread(sine)
+    contrast = _mean(distance, mask)
+    weight = torch.clamp(contrast, min=1.0)
+    oy, ox = _mean(dy * distance, mask) / weight, _mean(dx * distance, mask) / weight
+    steps = torch.abs(lab[0][:, :, 1:] - lab[0][:, :, :-1]) * mask[:, :, 1:]
+    edge = rim(height, width)
+    return [
+        area * (1.0 / (height * width)),
+        border * border / (area * (4.0 * math.pi)),
+        torch.abs(_skewness(major, mask)),
+        torch.abs(_skewness(minor, mask)),
+        _root(oy * oy + ox * ox) / _root(area) * (height / 2.0),
+        _root(1.0 - shorter / longer),
+        _root(xx),
+        _root(yy),
+        (mask * edge).sum(dim=(1, 2)) / edge.sum(),
+        steps.sum(dim=(1, 2)) / area * (1.0 / STEPS),
+        lesion.threshold[:, 0] * (1.0 / STEPS),
+        contrast * (1.0 / STEPS),
+    ]
+
+
+def _skewness(values: Tensor, mask: Tensor) -> Tensor:
+    square = values * values
+    variance = _mean(square, mask) + _TINY
+    return _mean(square * values, mask) / (variance * torch.sqrt(variance))
+
+
+def _colours(rgb: Tensor, lab: Tensor, lesion: Lesion) -> list[Tensor]:
+    mask = lesion.mask
+    inner = eroded(mask, 2)
+    units, skin = lab * (1.0 / STEPS), lesion.skin * (1.0 / STEPS)
+    relative = units - skin
+    hue, saturation, value = colour.hsv(rgb)
+    # Red, where hue begins and ends, is what skin and lesions are.
+    levels = torch.cat((units, torch.stack((torch.minimum(hue, 1.0 - hue), saturation, value))))
+    means = _mean(levels, mask)
+    offsets = levels - _spread(means)
+    deviations = _root(_mean(offsets * offsets, mask))
+    light, yellow = units[0], units[2]
+    telling = torch.stack(
+        (
+            light < 25.0,  # black
+            (light >= 25.0) & (light < 42.0) & (yellow > 6.0),  # dark brown
+            (light >= 42.0) & (relative[0] < -8.0) & (yellow > 10.0),  # light brown
+            (relative[1] > 8.0) & (light > 30.0),  # red
+            (yellow < 4.0) & (light >= 20.0) & (light < 65.0),  # blue-gray
+            relative[0] > 5.0,  # white
+            (relative[1] > 4.0) & (relative[2] < -8.0),  # purple
+        )
+    ).to(torch.float32)
+    return [
+        *means[:3],
+        *skin[:, :, 0, 0],
+        *deviations[:3],
+        *_mean(relative, inner),
+        *_mean(relative, mask - inner),
+        *means[3:],
+        *deviations[3:],
+        *_mean(telling, mask),
+    ]
+
+
+def _clusters(lab: Tensor, lesion: Lesion) -> list[Tensor]:
+    n = lab.shape[1]
+    centres, shares = three_means(lab.reshape(3, n, -1), lesion.mask.reshape(n, -1))
+    from_skin = (centres - lesion.skin[None, :, :, 0, 0]) * (1.0 / STEPS)
+    return [*from_skin.reshape(9, n), *shares]
