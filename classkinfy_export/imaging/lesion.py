@@ -94,14 +94,11 @@ def _parted(lab: Tensor, skin: Tensor, field: Tensor) -> tuple[Tensor, Tensor, T
 
 
 def _field(lightness: Tensor) -> Tensor:
-    """Leave out dark corners: dark regions that hang together with the frame's corners."""
+    """Leave out what a dermoscope leaves dark: regions that reach in from the frame's border."""
     height, width = lightness.shape[1:]
     dark = (lightness < _DARK).to(torch.float32)
-    corner = torch.zeros(height, width)
-    for y in (0, -1):
-        for x in (0, -1):
-            corner[y, x] = 1.0
-    return 1.0 - dilated(grown(dark * corner, dark, _REACH // 2), 2)
+    border = 1.0 - F.pad(torch.ones(height - 2, width - 2), (1, 1, 1, 1))
+    return 1.0 - dilated(grown(dark * border, dark, _REACH // 2), 2)
 
 
 def _mean(lab: Tensor, weight: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class _Figures(BaseModel):
 
     n: int
     accuracy: float | None = None
+    mean_iou: float | None = None
     balanced_accuracy: float | None = None
     auroc: float | None = None
     recall: dict[str, float] = {}
@@ -56,6 +57,7 @@ class _Accuracy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     data: dict[str, Any] = {}
+    screen: dict[str, _Figures] = {}
     classifier: dict[str, _Figures]
     graders: dict[str, dict[str, _Figures]] = {}
 

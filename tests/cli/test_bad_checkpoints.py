@@ -359,7 +359,7 @@ def _run(weights: Path, folder: Path, metrics: str) -> Path:
     ("metrics", "fragments"),
     [
         (
-            '{"data": {}, "classifier": {}, "graders": {"mel": {}}}',
+            '{"data": {}, "screen": {}, "classifier": {}, "graders": {"mel": {}}}',
             ("lacks the grader of 'mel'", "grader_mel.safetensors", "'classkinfy train'"),
         ),
         ('{"data": {}, "classifi', ("metrics.json is damaged", "'classkinfy train'")),

@@ -445,7 +445,12 @@ def test_demo_prints_its_findings_and_fails_with_the_parity_gate(
     result = demo.DemoResult(
         bundle,
         tmp_path / "report.html",
-        {"data": {"name": "synthetic"}, "classifier": {"test": figures}, "graders": {}},
+        {
+            "data": {"name": "synthetic"},
+            "screen": {"test": {**figures, "masks": 0, "mean_iou": None}},
+            "classifier": {"test": figures},
+            "graders": {},
+        },
         verify(opened, names=["onnxruntime"]),
         bench(opened, names=["onnxruntime"], threads=(1,), n=3, warmup=0, rounds=1),
     )

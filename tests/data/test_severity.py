@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from classkinfy_export.contract import Capture
 from classkinfy_export.data import severity, splits
 from classkinfy_export.data.dataset import Dataset, open_dataset
 from classkinfy_export.data.severity import SeverityScale, measure
@@ -225,7 +226,7 @@ def folder(root: Path) -> Dataset:
 def test_a_data_set_is_measured_from_its_files_in_the_order_asked(tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     frame = severity.measure_dataset(
-        folder(tmp_path), ["I2", "I0"], lambda *call: done.append(call)
+        folder(tmp_path), ["I2", "I0"], progress=lambda *call: done.append(call)
     )
     assert list(frame.index) == ["I2", "I0"]
     assert done == [(1, 2), (2, 2)]
@@ -233,6 +234,25 @@ def test_a_data_set_is_measured_from_its_files_in_the_order_asked(tmp_path: Path
     for image_id, radius in (("I2", 20), ("I0", 10)):
         expected = measure(noise(60, 80, int(image_id[1])), disc(radius, 60, 80))
         assert frame.loc[image_id].to_dict() == vars(expected)
+
+
+def test_images_without_an_experts_mask_are_measured_on_the_screens(tmp_path: Path) -> None:
+    found = {"I3": disc(12, 60, 80) > 0}
+    frame = severity.measure_dataset(
+        folder(tmp_path),
+        ["I3", "I0"],
+        screened=found.__getitem__,
+        capture=Capture(height=60, width=80),
+    )
+    assert frame.loc["I3"].to_dict() == vars(measure(noise(60, 80, 3), disc(12, 60, 80)))
+    assert frame.loc["I0"].to_dict() == vars(measure(noise(60, 80, 0), disc(10, 60, 80)))
+    nothing = severity.measure_dataset(
+        open_dataset(tmp_path, TAXONOMY),
+        ["I3", "I0"],
+        screened=lambda image_id: np.zeros((60, 80), np.bool_),
+        capture=Capture(height=60, width=80),
+    )
+    assert list(nothing.index) == ["I0"], "what the screen does not find is not graded"
 
 
 def test_images_that_cannot_be_measured_are_named(tmp_path: Path) -> None:

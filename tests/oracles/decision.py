@@ -13,6 +13,7 @@ def decide(
     quality: Sequence[float],
     probabilities: Sequence[float],
     rules: Sequence[tuple[str, str, float, str]],
+    preliminary: Sequence[float] | None = None,
 ) -> tuple[int, int, int, float]:
     """Give accepted, reasons, diagnosis and confidence.
 
@@ -20,6 +21,7 @@ def decide(
         quality: one value a measure; float32 values.
         probabilities: one a class.
         rules: measure, ``above`` or ``below``, threshold, effect.
+        preliminary: one a class, where there is a screen.
     """
     broken = []
     for measure, side, threshold, _ in rules:
@@ -28,5 +30,9 @@ def decide(
     reasons = sum(2**bit for bit, is_broken in enumerate(broken) if is_broken)
     refused = any(b and effect == "refuse" for b, (*_, effect) in zip(broken, rules, strict=True))
     best = max(probabilities)
-    diagnosis = -1 if refused else list(probabilities).index(best)
+    winner = list(probabilities).index(best)
+    diagnosis = -1 if refused else winner
+    if preliminary is not None and list(preliminary).index(max(preliminary)) == winner:
+        joint = [p * s for p, s in zip(probabilities, preliminary, strict=True)]
+        best = joint[winner] / sum(joint)
     return int(not refused), reasons, diagnosis, best

@@ -13,6 +13,7 @@ from classkinfy_export.jobs import export
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
 from classkinfy_export.stages.network import make_head
+from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.training import weights
 
@@ -46,8 +47,14 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
             trunk_sha256=classifier.sha256,
         )
         graders[dx] = Checkpoint(info, head, weights_sha256(head))
+    profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)
+    profiles.scale.fill_(0.05)
+    screen = Checkpoint(
+        CheckpointInfo(role="screen", taxonomy=taxonomy), profiles, weights_sha256(profiles)
+    )
     recipe = recipes.load("export/mobile.yaml", recipes.ExportRecipe)
-    bundle = export.export(export.Sources(classifier, graders), recipe, tmp_path / "bundle")
+    sources = export.Sources(classifier, graders, screen)
+    bundle = export.export(sources, recipe, tmp_path / "bundle")
 
     photos = list_images(SHARED)
     report = verify(bundle, photos[:: len(photos) // IMAGES][:IMAGES], threads=1)
@@ -60,6 +67,11 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
             }
             assert tensors["probabilities"].tolerance == 1e-5
             assert 0 < tensors["probabilities"].minimum_tolerance <= 1e-5
+            assert 0 < tensors["preliminary"].minimum_tolerance <= 1e-5
             decisions = next(d for d in report.decisions if (d.runtime, d.form) == (runtime, form))
             assert decisions.label_agreement == 1.0
         assert tensors["quality"].minimum_tolerance == 0.0
+        staged = {t.tensor: t for t in report.tensors if (t.runtime, t.form) == (runtime, "staged")}
+        assert staged["lesion_mask"].images == IMAGES
+        assert staged["lesion_mask"].minimum_tolerance == 0.0
+        assert staged["features"].minimum_tolerance <= 1e-3

@@ -109,6 +109,7 @@ PART: dict[str, Any] = {
 ACCURACY: dict[str, Any] = {
     "data": {"name": "drawn", "images": 50},
     "grader_variant": "separate",
+    "screen": {"test": PART | {"masks": 5, "mean_iou": 0.7251}},
     "classifier": {"val": PART, "calib": {"n": 0}, "test": PART},
     "graders": {"mel": {"val": {"n": 0}, "calib": {"n": 0}, "test": PART}},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from classkinfy_export.jobs.train import train
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.prepare import Prepare
+from classkinfy_export.stages.screen import Measure
 from classkinfy_export.training import cache
 
 TRAIN = """
@@ -87,6 +89,8 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     metrics = train(recipe, data, tmp_path / "run")
     assert metrics["classifier"]["test"]["balanced_accuracy"] > 0.6, "chance is 0.33"
     assert list(metrics["graders"]) == ["melanoma"]
+    assert metrics["screen"]["test"]["balanced_accuracy"] > 0.6, "drawn classes look different"
+    assert metrics["screen"]["test"]["mean_iou"] > 0.5
 
     path = write(tmp_path / "export.yaml", EXPORT % formats)
     settings = recipes.load(path, recipes.ExportRecipe)
@@ -99,6 +103,24 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     assert report.failures() == []
     assert len({d.runtime for d in report.decisions}) == formats.count(",")
     assert any(t.tensor == "severity_melanoma" for t in report.tensors)
+
+
+def test_without_experts_masks_the_graders_learn_from_the_screens(
+    data: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "data"
+    shutil.copytree(data, bare, ignore=shutil.ignore_patterns("segmentations"))
+    recipe = recipes.load(
+        write(tmp_path / "train.yaml", TRAIN % TRUNK),
+        recipes.TrainRecipe,
+        ("classifier.fit.epochs=1",),
+    )
+    metrics = train(recipe, bare, tmp_path / "run")
+    assert metrics["screen"]["test"]["masks"] == 0
+    assert metrics["screen"]["test"]["mean_iou"] is None
+    graded = pd.read_csv(tmp_path / "run" / "severity.csv", index_col="image_id")["severity"]
+    assert set(graded) == {0, 1}
+    assert len(graded) > 30, "of forty melanomas"
 
 
 def test_the_same_seed_gives_the_same_weights(data: Path, tmp_path: Path) -> None:
@@ -139,13 +161,18 @@ def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
 ) -> None:
     records = pd.DataFrame({"path": [str(p) for p in sorted(data.glob("*.jpg"))[:3]]})
     recipe = recipes.parse({"working_size": {"height": 96, "width": 128}}, recipes.TrainRecipe)
-    levels = cache.resized(
-        records, input_size=64, working_size=recipe.working_size, hair_removal=True, folder=tmp_path
+    kept = cache.prepared(
+        records, [64, 32], working_size=recipe.working_size, hair_removal=True, folder=tmp_path
     )
+    levels = kept[cache.pixels(64)]
+    assert kept[cache.pixels(32)].shape == (3, 32, 32, 3)
     for row, path in enumerate(records["path"]):
         image = torch.from_numpy(np.array(Image.open(path))[None])
         clean = Prepare(hair_removal=True)(image)["clean"][0].numpy()
         expected = np.asarray(Image.fromarray(clean).resize((64, 64), Image.Resampling.BILINEAR))
+        screened = Measure()(torch.from_numpy(clean[None]))
+        for name, value in screened.items():
+            np.testing.assert_array_equal(kept[name][row], value[0].numpy())
         difference = np.abs(levels[row].astype(int) - expected.astype(int))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 2e-3
