@@ -246,7 +246,7 @@ def pipeline_spec(
     size: WorkingSize,
     taxonomy: Taxonomy,
     *,
-    screened: bool,
+    screened: bool = False,
     extra: tuple[str, ...] = (),
 ) -> StageSpec:
     """Return the spec of the fused graph.
