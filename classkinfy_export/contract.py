@@ -57,7 +57,7 @@ SCREEN_FEATURES = {
         for n in ("black", "dark_brown", "light_brown", "red", "blue_gray", "white", "purple")
     },
     **{
-        f"cluster{k}_{n}": "centre of one of three clusters minus skin, Lab units; darkest first"
+        f"cluster{k}_{n}": "centre of a cluster minus skin, Lab units; 1 is from the darkest start"
         for k in (1, 2, 3)
         for n in _LAB
     },
@@ -67,6 +67,9 @@ SCREEN_FEATURES = {
 
 SCREEN_SCALE = 8
 """Pixels of ``clean`` along one pixel of ``lesion_mask``; a rest at the edge is left out."""
+
+SCREEN_SMALLEST = 48
+"""The shorter side of ``clean``, pixels, below which there is nothing to segment."""
 
 UNDECIDED = -1
 """``diagnosis`` of a refused frame."""

@@ -14,7 +14,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from classkinfy_export.contract import Capture, GraderVariant, NetworkSpec, QualityRule, WorkingSize
+from classkinfy_export.contract import (
+    SCREEN_SMALLEST,
+    Capture,
+    GraderVariant,
+    NetworkSpec,
+    QualityRule,
+    WorkingSize,
+)
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -118,6 +125,15 @@ class TrainRecipe(_Frozen):
     graders: GraderRecipe = GraderRecipe()
     weights_licence: str = "CC-BY-NC-4.0"
     """SPDX identifier of the weights' licence; HAM10000's data make it CC-BY-NC-4.0."""
+
+    @model_validator(mode="after")
+    def _holds_a_lesion(self) -> Self:
+        if min(self.working_size.as_tuple()) < SCREEN_SMALLEST:
+            raise ValueError(
+                f"working_size needs {SCREEN_SMALLEST} pixels a side and more, for 'screen' to "
+                f"find a lesion in it, not {self.working_size.height}x{self.working_size.width}"
+            )
+        return self
 
 
 class ParityRecipe(_Frozen):

@@ -54,7 +54,9 @@ def command(
     terminal.out.print(shown)
     if prediction.preliminary is not None:
         first, p = max(prediction.preliminary.items(), key=lambda item: item[1])
-        terminal.out.print(f"by shape and colour alone: {first}, {p:.1%}")
+        found = min(prediction.preliminary.values()) < p
+        seen = f"{terminal.plain(taxonomy.title(first))}, {p:.1%}" if found else "no lesion found"
+        terminal.out.print(f"by shape and colour alone: {seen}")
     if prediction.severity is not None:
         terminal.out.print(f"severity: {prediction.severity}. {PROXY_NOTICE}")
     quality = ", ".join(f"{name} {value:.3g}" for name, value in prediction.quality.items())

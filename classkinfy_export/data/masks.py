@@ -13,7 +13,8 @@ from classkinfy_export.frame import frame
 
 Mask = npt.NDArray[np.bool_]
 
-_THRESHOLD = 127
+LESION_ABOVE = 127
+"""The level of a mask file above which a pixel is lesion."""
 
 
 def read(path: Path, capture: Capture) -> Mask:
@@ -25,7 +26,7 @@ def read(path: Path, capture: Capture) -> Mask:
     Raises:
         ImageError: the file is not a complete image.
     """
-    return frame(path, capture)[0, :, :, 0] > _THRESHOLD
+    return frame(path, capture)[0, :, :, 0] > LESION_ABOVE
 
 
 def enlarge(coarse: npt.NDArray[np.uint8], capture: Capture) -> Mask:

@@ -26,13 +26,13 @@ from skimage.measure import label, perimeter_crofton
 from classkinfy_export.contract import Capture
 from classkinfy_export.data.dataset import Dataset, Progress
 from classkinfy_export.data.folder import read_table
+from classkinfy_export.data.masks import LESION_ABOVE
 from classkinfy_export.errors import DataError
 from classkinfy_export.frame import frame
 from classkinfy_export.taxonomy import Taxonomy
 
 WEIGHTS = {"area_fraction": 0.3, "irregularity": 0.3, "darkness": 0.2, "colour_deviation": 0.2}
 RANGE_PERCENTILES = (5, 95)
-_MASK_THRESHOLD = 127
 _GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -250,7 +250,7 @@ def measure_dataset(
             progress(done, len(chosen))
         try:
             if pd.notna(mask):
-                rgb, lesion = _decode(path, "RGB"), _decode(mask, "L") > _MASK_THRESHOLD
+                rgb, lesion = _decode(path, "RGB"), _decode(mask, "L") > LESION_ABOVE
             else:
                 assert screened is not None
                 assert capture is not None
@@ -259,8 +259,9 @@ def measure_dataset(
                     continue
             features = measure(rgb, lesion)
         except (DataError, OSError, SyntaxError, ValueError) as error:
+            used = "the screen's mask" if pd.isna(mask) else f"mask {mask}"
             raise DataError(
-                f"image {image_id} with mask {mask} cannot be measured: {error}",
+                f"image {image_id} with {used} cannot be measured: {error}",
                 hint="mend or replace the file",
             ) from error
         rows[image_id] = dataclasses.asdict(features)

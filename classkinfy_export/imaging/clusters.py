@@ -20,12 +20,14 @@ def three_means(lab: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
         selected: float32 [n, p], 0 or 1.
 
     Returns:
-        centres, float32 [3 clusters, 3, n], and each one's share of the pixels, [3, n].
+        centres, float32 [3 clusters, 3, n], and each one's share of the pixels, [3, n]; of no
+        pixels, zeros.
     """
     light, count = lab[0], torch.clamp(selected.sum(dim=1), min=1.0)
+    mean = (lab * selected).sum(dim=2) / count
     low = torch.amin(torch.where(selected > 0.0, light, torch.full_like(light, _FAR)), dim=1)
     high = torch.amax(torch.where(selected > 0.0, light, torch.full_like(light, -_FAR)), dim=1)
-    mean = (lab * selected).sum(dim=2) / count
+    low, high = torch.minimum(low, mean[0]), torch.maximum(high, mean[0])  # of nothing: 0
     starts = (low, (low + high) * 0.5, high)
     centres = torch.stack([torch.stack((start, mean[1], mean[2])) for start in starts])
     sizes = torch.zeros_like(centres[:, 0])

@@ -17,6 +17,7 @@ from classkinfy_export.imaging.lesion import STEPS, Lesion, grid, rim
 from classkinfy_export.imaging.region import eroded
 
 _TINY = 1e-6
+_LEAST = 1e-12
 
 
 def describe(rgb: Tensor, lab: Tensor, lesion: Lesion) -> Tensor:
@@ -58,10 +59,12 @@ def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     dy = y - _spread(_mean(y, mask))
     dx = (x - _spread(_mean(x, mask))) * (width / height)
     yy, xx, xy = _mean(dy * dy, mask), _mean(dx * dx, mask), _mean(dy * dx, mask)
-    root = _root((xx - yy) * (xx - yy) + 4.0 * xy * xy)
-    longer, shorter = xx + yy + root, torch.clamp(xx + yy - root, min=0.0)
-    # The longer principal axis has half the angle of (xx - yy, 2 xy).
-    cosine, sine = _root((1.0 + (xx - yy) / root) * 0.5), _root((1.0 - (xx - yy) / root) * 0.5)
+    # The moments along the principal axes are (xx + yy ± root) / 2.
+    root = torch.sqrt(torch.clamp((xx - yy) * (xx - yy) + 4.0 * xy * xy, min=_LEAST))
+    eccentricity = torch.sqrt(torch.clamp(2.0 * root / (xx + yy + root), max=1.0))
+    # The longer axis has half the angle of (xx - yy, 2 xy).
+    double = torch.clamp((xx - yy) / root, -1.0, 1.0)
+    cosine, sine = torch.sqrt((1.0 + double) * 0.5), torch.sqrt((1.0 - double) * 0.5)
     sine = torch.where(xy < 0.0, -sine, sine)
     major = dx * _spread(cosine) + dy * _spread(sine)
     minor = dy * _spread(cosine) - dx * _spread(sine)
@@ -71,12 +74,12 @@ def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     steps = torch.abs(lab[0][:, :, 1:] - lab[0][:, :, :-1]) * mask[:, :, 1:]
     edge = rim(height, width)
     return [
-        area * (1.0 / (height * width)),
+        mask.sum(dim=(1, 2)) * (1.0 / (height * width)),
         border * border / (area * (4.0 * math.pi)),
         torch.abs(_skewness(major, mask)),
         torch.abs(_skewness(minor, mask)),
         _root(oy * oy + ox * ox) / _root(area) * (height / 2.0),
-        _root(1.0 - shorter / longer),
+        eccentricity,
         _root(xx),
         _root(yy),
         (mask * edge).sum(dim=(1, 2)) / edge.sum(),

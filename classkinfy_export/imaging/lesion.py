@@ -26,8 +26,8 @@ _LIGHTER = 3.0 * STEPS
 _LIGHTER_WEIGHT = 0.25
 _RIM = 0.1
 _CENTRE = 0.16
-_REACH = 20
-"""How far a region is followed, pixels."""
+_REACH = 4 / 15
+"""How far a region is followed, shares of the longer side."""
 _THRESHOLD_SHARE = 0.85
 """Of Otsu's threshold: experts draw outlines more generous than it."""
 
@@ -62,7 +62,8 @@ def reduced(image: Tensor, scale: int) -> Tensor:
 def segment(lab: Tensor) -> Lesion:
     """Find the lesion.
 
-    Skin is first the lighter part of the frame's rim, then all that the first mask leaves out.
+    Skin is first the lighter part of the frame's rim, or of the whole frame where the rim is dark,
+    then all that the first mask leaves out, if it leaves out any.
 
     Args:
         lab: float32 [3, n, h, w], integers, ``STEPS`` a unit.
@@ -70,12 +71,14 @@ def segment(lab: Tensor) -> Lesion:
     height, width = lab.shape[-2:]
     bright = (lab[0] > _DARK).to(torch.float32)
     edge = bright * rim(height, width)
+    edge = torch.where(_count(edge)[:, None, None] > 0.0, edge, bright)
     skin = _mean(lab, edge * (lab[0] >= _mean(lab, edge)[0]).to(torch.float32))
     field = _field(lab[0])
     first, _, _ = _parted(lab, skin, field)
-    skin = _mean(lab, bright * (1.0 - dilated(first, 2)))
+    outside = bright * (1.0 - dilated(first, 2))
+    skin = torch.where(_count(outside)[:, None, None] > 0.0, _mean(lab, outside), skin)
     parted, distance, threshold = _parted(lab, skin, field)
-    region = grown(parted * _centre(height, width), parted, _REACH)
+    region = grown(parted * _centre(height, width), parted, _steps(lab))
     return Lesion(dilated(region, 1), skin, distance, threshold)
 
 
@@ -98,11 +101,19 @@ def _field(lightness: Tensor) -> Tensor:
     height, width = lightness.shape[1:]
     dark = (lightness < _DARK).to(torch.float32)
     border = 1.0 - F.pad(torch.ones(height - 2, width - 2), (1, 1, 1, 1))
-    return 1.0 - dilated(grown(dark * border, dark, _REACH // 2), 2)
+    return 1.0 - dilated(grown(dark * border, dark, _steps(lightness) // 2), 2)
+
+
+def _steps(image: Tensor) -> int:
+    return max(1, int(max(image.shape[-2:]) * _REACH))
+
+
+def _count(weight: Tensor) -> Tensor:
+    return weight.sum(dim=(1, 2))
 
 
 def _mean(lab: Tensor, weight: Tensor) -> Tensor:
-    count = torch.clamp(weight.sum(dim=(1, 2)), min=1.0)
+    count = torch.clamp(_count(weight), min=1.0)
     return ((lab * weight).sum(dim=(2, 3)) / count)[:, :, None, None]
 
 

@@ -72,14 +72,19 @@ def from_run(folder: Path) -> Sources:
                 hint="run 'classkinfy train' with this --out again to make it",
             )
         graders[dx] = checkpoint.load(path)
-    screen = checkpoint.load(folder / f"{run.SCREEN}{checkpoint.SUFFIX}")
-    return Sources(classifier, graders, screen, metrics)
+    screen = folder / f"{run.SCREEN}{checkpoint.SUFFIX}"
+    if not screen.is_file():
+        raise CheckpointError(
+            f"the run {folder} lacks {screen.name}",
+            hint="run 'classkinfy train' with this --out again to make it",
+        )
+    return Sources(classifier, graders, checkpoint.load(screen), metrics)
 
 
 def _metrics(path: Path) -> dict[str, Any]:
     try:
         metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        measured = {"data", "screen", "classifier", "graders"} <= metrics.keys()
+        measured = {"data", "classifier", "graders"} <= metrics.keys()
     except (AttributeError, OSError, ValueError, RecursionError):
         measured = False
     if not measured:

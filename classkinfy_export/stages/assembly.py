@@ -80,7 +80,7 @@ def assemble(
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
     classify = Classify(network, size, embedding=width is not None)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
-    screening = None if screen is None else _screen(screen, classifier, working_size)
+    screening = None if screen is None else _screen(screen, classifier, working_size, hair_removal)
     extra = tuple(name for name in ("clean", "lesion_mask") if name in pipeline_outputs)
     if screening is None and "lesion_mask" in extra:
         raise RecipeError(
@@ -137,7 +137,9 @@ def _proportional(size: WorkingSize) -> str:
     return f"{size.height * 8 // 5}x{size.width * 8 // 5}"
 
 
-def _screen(profiles: Checkpoint, classifier: Checkpoint, size: WorkingSize) -> Screen:
+def _screen(
+    profiles: Checkpoint, classifier: Checkpoint, size: WorkingSize, hair_removal: bool
+) -> Screen:
     if profiles.info.role != "screen":
         raise CheckpointError(f"the checkpoint given as screen is a {profiles.info.role}")
     if profiles.info.taxonomy.classes != classifier.info.taxonomy.classes:
@@ -152,6 +154,18 @@ def _screen(profiles: Checkpoint, classifier: Checkpoint, size: WorkingSize) -> 
             f"the screen was fitted on images of {fitted.height}x{fitted.width}, "
             f"the working size is {size.height}x{size.width}",
             hint="export at the size of its training",
+        )
+    if profiles.info.hair_removal not in (None, hair_removal):
+        raise CheckpointError(
+            f"the screen was fitted with hair_removal {profiles.info.hair_removal}, "
+            f"the recipe says {hair_removal}",
+            hint="export with hair_removal as in its training",
+        )
+    if min(size.as_tuple()) < contract.SCREEN_SMALLEST:
+        raise CheckpointError(
+            f"a screen needs {contract.SCREEN_SMALLEST} pixels a side and more, the working size "
+            f"is {size.height}x{size.width}",
+            hint="export without the screen, or at another size",
         )
     assert isinstance(profiles.module, Profiles)
     return Screen(profiles.module)

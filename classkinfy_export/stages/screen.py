@@ -33,7 +33,8 @@ class Profiles(nn.Module):
     """Statistical profiles of the classes: which one a lesion's features resemble most.
 
     Normal distributions of one covariance, all classes as likely beforehand, so that the logarithm
-    of each posterior is linear (Fisher, 1936). ``training.screen`` fits them.
+    of each posterior is linear (Fisher, 1936). ``training.screen`` fits them. Where no lesion was
+    found, every class is as likely.
 
     Args:
         classes: number of classes.
@@ -55,7 +56,8 @@ class Profiles(nn.Module):
         """Run on float32 [n, features]: float32 [n, classes], 0..1, sums to 1."""
         standard = (features - self.mean) * self.scale
         logits = self.linear(torch.clamp(standard, -self.LIMIT, self.LIMIT))
-        return torch.softmax(logits, dim=-1)
+        found = (features[:, :1] > 0.0).to(logits.dtype)  # area, the first of them
+        return torch.softmax(logits * found, dim=-1)
 
 
 class Screen(nn.Module):

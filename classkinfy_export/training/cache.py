@@ -2,7 +2,7 @@
 
 Kept are the networks' pixels and the screen's measurements. The bytes are what the deployed
 pipeline has there: the same ``frame``, the same ``Prepare``, ``Resize`` and ``Measure`` modules.
-The cache's name is a hash of everything that shapes it.
+The cache's name is a hash of what shapes it, ``_VERSION`` among it, which changes with the code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from classkinfy_export.contract import Capture, WorkingSize
+from classkinfy_export.contract import SCREEN_FEATURES, SCREEN_SCALE, Capture, WorkingSize
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.resize import Resize
@@ -32,7 +32,7 @@ from classkinfy_export.stages.screen import Measure
 
 Progress = Callable[[int, int], None]
 
-_VERSION = "3"
+_VERSION = "4"
 
 
 def pixels(side: int) -> str:
@@ -102,7 +102,7 @@ class _Keep(nn.Module):
 
 def _key(paths: list[str], size: WorkingSize, hair_removal: bool) -> str:
     digest = hashlib.sha256()
-    settings = [_VERSION, *size.as_tuple(), hair_removal]
+    settings = [_VERSION, *size.as_tuple(), hair_removal, SCREEN_SCALE, *SCREEN_FEATURES]
     digest.update(json.dumps(settings).encode())
     for path in paths:
         status = Path(path).stat()

@@ -88,9 +88,9 @@ def train(
     screened = job.screen()
     classifier, embeddings, result = job.classifier()
     graded = recipe.taxonomy.graded
-    grader_results = {}
+    grader_results, source = {}, "not graded"
     if graded:
-        labels = job.severities(severity_csv)
+        labels, source = job.severities(severity_csv)
         _keep_severity(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
         for dx in graded:
             grader_results[dx] = job.grader(dx, labels, classifier, embeddings)
@@ -100,6 +100,7 @@ def train(
             "images": len(dataset),
             "fingerprint": dataset.fingerprint(),
             "split_sha256": hashlib.sha256((out / "split.csv").read_bytes()).hexdigest(),
+            "severity": source,
         },
         "grader_variant": recipe.graders.variant if graded else None,
         "screen": screened,
@@ -165,21 +166,20 @@ class _Job:
     def _overlap(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Compare the screen's masks with the experts', where there are any."""
         drawn = self.dataset.records["mask"].to_numpy()[rows]
-        overlaps = [
-            masks.iou(
-                masks.enlarge(self.kept["lesion_mask"][row].astype(np.uint8), self.capture),
-                masks.read(Path(path), self.capture),
-            )
-            for row, path in zip(rows, drawn, strict=True)
-            if pd.notna(path)
-        ]
+        overlaps = []
+        for done, (row, path) in enumerate(zip(rows, drawn, strict=True), start=1):
+            self.report("measuring the screen", done, len(rows))
+            if pd.notna(path):
+                found = masks.enlarge(self.kept["lesion_mask"][row], self.capture)
+                overlaps.append(masks.iou(found, masks.read(Path(path), self.capture)))
         return {"masks": len(overlaps), "mean_iou": float(np.mean(overlaps)) if overlaps else None}
 
-    def severities(self, given: Path | None) -> pd.Series[int]:
-        """Return the labels that the graders learn: the user's own, or the proxy's."""
+    def severities(self, given: Path | None) -> tuple[pd.Series[int], str]:
+        """Return the labels that the graders learn, the user's own or the proxy's, and which."""
         taxonomy = self.recipe.taxonomy
         if given is not None:
-            return severities.read_csv(given, self.dataset, taxonomy)
+            own = severities.read_csv(given, self.dataset, taxonomy)
+            return own, f"{len(own)} grades of the user's own"
         records = self.dataset.records
         graded = records[records["dx"].isin(taxonomy.graded)]
         found = dict(zip(records.index, self.kept["lesion_mask"], strict=True))
@@ -193,7 +193,9 @@ class _Job:
         dx = graded["dx"][features.index]
         train = self.split.loc[features.index, "part"] == "train"
         scale = severities.SeverityScale.fit(features[train], dx[train], taxonomy)
-        return scale.grade(features, dx).rename("severity")
+        expert = int(graded["mask"].notna()[features.index].sum())
+        source = f"proxy on {expert} expert masks and {len(features) - expert} of the screen's"
+        return scale.grade(features, dx).rename("severity"), source
 
     def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""

@@ -8,6 +8,8 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
+from classkinfy_export.contract import SCREEN_FEATURES
+from classkinfy_export.errors import DataError
 from classkinfy_export.stages.screen import Profiles
 
 Features = npt.NDArray[np.float32]
@@ -22,10 +24,21 @@ def fit(features: Features, labels: Labels, classes: int) -> Profiles:
     The covariance is shrunk as Ledoit and Wolf (2004) do.
 
     Args:
-        features: float32 [n, features], of the training part.
+        features: float32 [n, features], of the training part; lesions that were not found are
+            left out.
         labels: int64 [n].
         classes: number of classes; one without an image is never suggested.
+
+    Raises:
+        DataError: no more lesions were found than there are classes.
     """
+    found = features[:, list(SCREEN_FEATURES).index("area")] > 0
+    features, labels = features[found], labels[found]
+    if len(labels) <= len(np.unique(labels)):
+        raise DataError(
+            f"{len(labels)} training images show a lesion, too few for the screen's profiles",
+            hint="give more images to the training part",
+        )
     scaler = StandardScaler().fit(features)
     standard = np.clip(scaler.transform(features), -Profiles.LIMIT, Profiles.LIMIT)
     present = np.unique(labels)
@@ -33,9 +46,8 @@ def fit(features: Features, labels: Labels, classes: int) -> Profiles:
     biases = np.full(classes, _ABSENT if len(present) > 1 else 0.0)
     if len(present) > 1:
         priors = np.full(len(present), 1 / len(present))
-        model = LinearDiscriminantAnalysis(
-            solver="lsqr", shrinkage="auto", priors=priors, store_covariance=True
-        ).fit(standard, labels)
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=priors)
+        model.fit(standard, labels)
         # The attributes coef_ and intercept_ hold differences only, where there are two classes.
         directions = np.linalg.lstsq(model.covariance_, model.means_.T, rcond=None)[0].T
         weights[present] = directions

@@ -55,6 +55,25 @@ def test_what_a_dermoscope_leaves_dark_is_no_lesion() -> None:
     assert not given[(y - 225) ** 2 + (x - 300) ** 2 > (80 + 24) ** 2].any()
 
 
+def test_a_field_so_small_that_the_rim_is_dark_has_its_lesion_found() -> None:
+    y, x = np.mgrid[:450, :600]
+    skin = np.full((450, 600, 3), 3, np.uint8)
+    skin[(y - 225) ** 2 + (x - 300) ** 2 < 170**2] = (205, 160, 140)
+    lesion = (y - 225) ** 2 + (x - 300) ** 2 < 70**2
+    skin[lesion] = (120, 70, 60)
+    given = found(skin)
+    assert given[lesion].all()
+    assert not given[(y - 225) ** 2 + (x - 300) ** 2 > (70 + 24) ** 2].any()
+
+
+def test_a_lesion_that_leaves_hardly_any_skin_is_found() -> None:
+    y, x = np.mgrid[:450, :600]
+    skin = np.full((450, 600, 3), (205, 160, 140), np.uint8)
+    lesion = ((y - 225) / 214) ** 2 + ((x - 300) / 285) ** 2 < 1
+    skin[lesion] = (120, 70, 60)
+    assert masks.iou(found(skin), lesion) > 0.9
+
+
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_plain_image_holds_no_lesion(level: int) -> None:
     assert not found(np.full((450, 600, 3), level, np.uint8)).any()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from classkinfy_export import recipes
-from classkinfy_export.frame import list_images
+from classkinfy_export import recipes, runtimes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import SCREEN_FEATURES
+from classkinfy_export.frame import frame, list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
@@ -52,7 +55,11 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
     screen = Checkpoint(
         CheckpointInfo(role="screen", taxonomy=taxonomy), profiles, weights_sha256(profiles)
     )
-    recipe = recipes.load("export/mobile.yaml", recipes.ExportRecipe)
+    recipe = recipes.load(
+        "export/mobile.yaml",
+        recipes.ExportRecipe,
+        ("pipeline_outputs=[clean, lesion_mask]",),
+    )
     sources = export.Sources(classifier, graders, screen)
     bundle = export.export(sources, recipe, tmp_path / "bundle")
 
@@ -71,7 +78,20 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
             decisions = next(d for d in report.decisions if (d.runtime, d.form) == (runtime, form))
             assert decisions.label_agreement == 1.0
         assert tensors["quality"].minimum_tolerance == 0.0
+        for name in ("clean", "lesion_mask"):
+            assert tensors[name].images == IMAGES
+            assert tensors[name].minimum_tolerance == 0.0
         staged = {t.tensor: t for t in report.tensors if (t.runtime, t.form) == (runtime, "staged")}
         assert staged["lesion_mask"].images == IMAGES
         assert staged["lesion_mask"].minimum_tolerance == 0.0
         assert staged["features"].minimum_tolerance <= 1e-3
+    clusters = [i for i, name in enumerate(SCREEN_FEATURES) if name.startswith("cluster")]
+    engines = [
+        runtimes.get(name).open(Bundle.open(bundle.path))
+        for name in ("pytorch", "onnxruntime", "litert")
+    ]
+    for path in photos[:: len(photos) // 20][:20]:
+        clean = {"clean": frame(path, recipe.capture)}
+        given = [engine.run("screen", clean)["features"][0, clusters] for engine in engines]
+        np.testing.assert_array_equal(given[1], given[0])
+        np.testing.assert_array_equal(given[2], given[0])

@@ -121,6 +121,9 @@ def test_without_experts_masks_the_graders_learn_from_the_screens(
     graded = pd.read_csv(tmp_path / "run" / "severity.csv", index_col="image_id")["severity"]
     assert set(graded) == {0, 1}
     assert len(graded) > 30, "of forty melanomas"
+    assert metrics["data"]["severity"] == (
+        f"proxy on 0 expert masks and {len(graded)} of the screen's"
+    )
 
 
 def test_the_same_seed_gives_the_same_weights(data: Path, tmp_path: Path) -> None:

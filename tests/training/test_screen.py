@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from classkinfy_export.contract import SCREEN_FEATURES
+from classkinfy_export.errors import DataError
 from classkinfy_export.training import screen
 
 WIDTH = len(SCREEN_FEATURES)
@@ -20,7 +22,9 @@ def lesions(classes: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], npt.NDAr
     spread = rng.uniform(0.01, 40, WIDTH)
     centres = rng.normal(size=(max(classes) + 1, WIDTH)) * spread * 0.4
     noise = rng.normal(size=(len(labels), WIDTH)) * spread
-    return (centres[labels] + noise).astype(np.float32), labels
+    features = (centres[labels] + noise).astype(np.float32)
+    features[:, 0] = np.abs(features[:, 0]) + 0.01  # area: all were found
+    return features, labels
 
 
 @pytest.mark.parametrize("classes", [(0, 1), (0, 1, 2, 3, 4, 5, 6)])
@@ -48,6 +52,18 @@ def test_one_class_alone_and_a_constant_feature_give_numbers() -> None:
     only = labels == 1
     given = screen.predict(screen.fit(features[only], labels[only], 3), features[only])
     assert np.isfinite(given).all()
+
+
+def test_a_lesion_that_was_not_found_says_nothing_and_teaches_nothing() -> None:
+    features, labels = lesions((0, 1))
+    nothing = np.zeros((30, WIDTH), np.float32)
+    labels = np.concatenate((labels, np.ones(30, np.int64)))
+    features = np.concatenate((features, nothing))
+    profiles = screen.fit(features, labels, 2)
+    assert torch.equal(profiles.mean, screen.fit(features[:-30], labels[:-30], 2).mean)
+    np.testing.assert_array_equal(screen.predict(profiles, nothing), 0.5)
+    with pytest.raises(DataError, match="too few"):
+        screen.fit(features[-30:], labels[-30:], 2)
 
 
 def test_features_far_beyond_the_training_parts_are_cut() -> None:
