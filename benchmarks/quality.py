@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
+from table import to_markdown
 
 from classkinfy_export.contract import QUALITY_MEASURES, Capture
 from classkinfy_export.data.dataset import open_dataset
@@ -107,15 +108,6 @@ def refusals(rows: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
     by_class.loc["all"] = hits.drop(columns="dx").mean()
     by_class.insert(0, "images", [*hits.groupby("dx").size(), len(hits)])
     return by_class
-
-
-def to_markdown(table: pd.DataFrame) -> list[str]:
-    head = [str(name) for name in table.columns]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in table.itertuples(index=False):
-        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
 
 
 def main() -> None:

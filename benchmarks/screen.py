@@ -30,6 +30,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from table import to_markdown
 
 from classkinfy_export.contract import Capture, WorkingSize
 from classkinfy_export.data import masks
@@ -118,14 +119,6 @@ def overlap(photos: pd.DataFrame) -> pd.DataFrame:
             "below 0.1": grouped.apply(lambda values: float((values < 0.1).mean())),
         }
     ).reset_index(names="class")
-
-
-def to_markdown(table: pd.DataFrame) -> list[str]:
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    for row in table.itertuples(index=False):
-        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
 
 
 def plot(photos: pd.DataFrame, target: Path) -> None:

@@ -72,7 +72,7 @@ def _measured(metrics: dict[str, Any] | None) -> list[str]:
     data = metrics["data"]
     lines = [
         f"On {data['name']} ({data['images']} images), split by lesion; the test part was not "
-        f"trained on. Severity: {data.get('severity', 'not recorded')}.",
+        f"trained on. Severity: {data['severity']}.",
         "",
         "| stage | n | accuracy | balanced accuracy | AUROC |",
         "|---|---|---|---|---|",

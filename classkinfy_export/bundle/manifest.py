@@ -137,6 +137,11 @@ class Manifest(_Frozen):
         except ValidationError as error:
             raise BundleError(f"{source}: {explain(error, cls)}", hint="export it again") from error
 
+    @property
+    def unrouted(self) -> tuple[str, ...]:
+        """The stages that run on every image, in order: all but the graders."""
+        return tuple(stage.name for stage in self.stages if stage.kind != "grade")
+
     def stage(self, name: str) -> StageSpec:
         """Return a stage's spec, the fused pipeline's included. Raises BundleError if absent."""
         specs: list[StageSpec] = [*self.stages, *([self.pipeline] if self.pipeline else [])]

@@ -23,12 +23,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, model_validator
 from skimage.measure import label, perimeter_crofton
 
-from classkinfy_export.contract import Capture
 from classkinfy_export.data.dataset import Dataset, Progress
 from classkinfy_export.data.folder import read_table
 from classkinfy_export.data.masks import LESION_ABOVE
 from classkinfy_export.errors import DataError
-from classkinfy_export.frame import frame
 from classkinfy_export.taxonomy import Taxonomy
 
 WEIGHTS = {"area_fraction": 0.3, "irregularity": 0.3, "darkness": 0.2, "colour_deviation": 0.2}
@@ -209,8 +207,7 @@ def _aligned(dx: pd.Series[str], features: pd.DataFrame) -> pd.Series[str]:
 def measure_dataset(
     dataset: Dataset,
     ids: Sequence[str],
-    screened: Callable[[str], npt.NDArray[np.bool_]] | None = None,
-    capture: Capture | None = None,
+    screened: Callable[[str], tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Measure images of a data set, on the experts' masks, or where there is none on ``screen``'s.
@@ -218,8 +215,8 @@ def measure_dataset(
     Args:
         dataset: where they and their masks lie. In a mask file, above 127 is lesion.
         ids: which images.
-        screened: from an image's id to the mask that ``screen`` found, bool [H, W] of the capture.
-        capture: how the photos were framed for it.
+        screened: from an image's id to the framed photo, uint8 [H, W, 3], and the mask that
+            ``screen`` found on it, bool [H, W].
         progress: called with (done, total) after each image.
 
     Returns:
@@ -235,7 +232,7 @@ def measure_dataset(
         raise DataError(f"image {unknown[0]} is not in {dataset.root}")
     chosen = dataset.records.loc[list(ids)]
     unmasked = chosen.index[chosen["mask"].isna()]
-    if len(unmasked) and (screened is None or capture is None):
+    if len(unmasked) and screened is None:
         raise DataError(
             f"{len(unmasked)} of {len(chosen)} images have no lesion mask, the first is "
             f"{unmasked[0]}",
@@ -253,8 +250,7 @@ def measure_dataset(
                 rgb, lesion = _decode(path, "RGB"), _decode(mask, "L") > LESION_ABOVE
             else:
                 assert screened is not None
-                assert capture is not None
-                rgb, lesion = frame(path, capture)[0], screened(image_id)
+                rgb, lesion = screened(image_id)
                 if not lesion.any():
                     continue
             features = measure(rgb, lesion)

@@ -47,8 +47,7 @@ def measure(
         runtimes.get(runtime).open(bundle, threads=threads),
         "fused" if form == "fused" else "staged",
     )
-    staged = [s.name for s in bundle.manifest.stages if s.kind != "grade"]  # opened when routed to
-    for stage in ["pipeline"] if form == "fused" else staged:
+    for stage in ("pipeline",) if form == "fused" else bundle.manifest.unrouted:
         session.engine.load(stage)
     loaded = time.perf_counter()
     diagnosis = int(session.run(image)["diagnosis"][0])

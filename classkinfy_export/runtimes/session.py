@@ -97,10 +97,8 @@ class Session:
             self._check_finite(fused)
             return fused
         tensors: dict[str, Array] = {"image": image}
-        stages = {stage.name for stage in self.manifest.stages}
-        for stage in ("prepare", "screen", "classify"):
-            if stage in stages:
-                tensors |= self._timed(stage, tensors, clock)
+        for stage in self.manifest.unrouted:
+            tensors |= self._timed(stage, tensors, clock)
         self._check_finite(tensors)
         decision = decide(
             tensors["quality"],

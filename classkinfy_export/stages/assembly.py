@@ -80,9 +80,8 @@ def assemble(
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
     classify = Classify(network, size, embedding=width is not None)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
-    screening = None if screen is None else _screen(screen, classifier, working_size, hair_removal)
     extra = tuple(name for name in ("clean", "lesion_mask") if name in pipeline_outputs)
-    if screening is None and "lesion_mask" in extra:
+    if screen is None and "lesion_mask" in extra:
         raise RecipeError(
             "pipeline_outputs asks for lesion_mask, and there is no screen stage to find it",
             hint="give the screen's checkpoint, or leave lesion_mask out",
@@ -90,7 +89,9 @@ def assemble(
     modules: dict[str, nn.Module] = {"prepare": prepare}
     specs = {"prepare": contract.prepare_spec(capture, working_size)}
     checkpoints = {}
-    if screening is not None and screen is not None:
+    screening = None
+    if screen is not None:
+        screening = _screen(screen, classifier, working_size, hair_removal)
         modules["screen"] = screening
         specs["screen"] = contract.screen_spec(working_size, taxonomy)
         checkpoints["screen"] = screen
@@ -115,7 +116,7 @@ def assemble(
         decide=decide,
         pipeline=pipeline,
         pipeline_spec=contract.pipeline_spec(
-            capture, working_size, taxonomy, screened=screening is not None, extra=extra
+            capture, working_size, taxonomy, screened=screen is not None, extra=extra
         ),
         checkpoints=checkpoints,
     )
@@ -219,12 +220,9 @@ def trace(assembly: Assembly, image: Tensor) -> dict[str, Tensor]:
     """
     with torch.inference_mode():
         tensors = assembly.pipeline(image)
-        tensors |= {"clean": assembly.modules["prepare"](image)["clean"]}
-        for stage in ("screen", "classify"):
-            if stage in assembly.modules:
-                tensors |= assembly.modules[stage](tensors["clean"])
         for stage, spec in assembly.specs.items():
+            given = assembly.modules[stage]({**tensors, "image": image}[spec.inputs[0].name])
             if spec.diagnosis is not None:
-                given = assembly.modules[stage](tensors[spec.inputs[0].name])["severity"]
-                tensors[f"severity_{spec.diagnosis}"] = given
+                given = {f"severity_{spec.diagnosis}": given["severity"]}
+            tensors |= given
     return dict(tensors)

@@ -33,6 +33,7 @@ from classkinfy_export.data import masks, splits
 from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import CheckpointError, DataError
+from classkinfy_export.frame import frame
 from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
@@ -137,30 +138,22 @@ class _Job:
 
     def screen(self) -> dict[str, Any]:
         """Fit the profiles of the instant answer; return their figures and the masks'."""
-        recipe, taxonomy = self.recipe, self.recipe.taxonomy
-        records = self.dataset.records
-        features = self.kept["features"].astype(np.float32)
+        taxonomy = self.recipe.taxonomy
+        features = self.kept["features"]
         path = self.out / f"{SCREEN}{checkpoint.SUFFIX}"
         if path.is_file():
             profiles = checkpoint.load(path).module
         else:
-            train = self._rows(records, "train")
+            train = self._rows("train")
             profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
-            info = CheckpointInfo(
-                role="screen",
-                taxonomy=taxonomy,
-                weights_licence=recipe.weights_licence,
-                working_size=recipe.working_size,
-                hair_removal=recipe.hair_removal,
-            )
-            files.write(path, checkpoint.to_bytes(_finished(info, profiles)))
+            files.write(path, checkpoint.to_bytes(_finished(self._info(role="screen"), profiles)))
         assert isinstance(profiles, Profiles)
         probabilities = screen.predict(profiles, features)
         return {
             part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             | self._overlap(rows)
             for part in _EVALUATED
-            for rows in [self._rows(records, part)]
+            for rows in [self._rows(part)]
         }
 
     def _overlap(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -182,12 +175,10 @@ class _Job:
             return own, f"{len(own)} grades of the user's own"
         records = self.dataset.records
         graded = records[records["dx"].isin(taxonomy.graded)]
-        found = dict(zip(records.index, self.kept["lesion_mask"], strict=True))
         features = severities.measure_dataset(
             self.dataset,
             [str(image_id) for image_id in graded.index],
-            screened=lambda image_id: masks.enlarge(found[image_id], self.capture),
-            capture=self.capture,
+            screened=self._screened,
             progress=lambda done, total: self.report("measuring severity", done, total),
         )
         dx = graded["dx"][features.index]
@@ -197,12 +188,16 @@ class _Job:
         source = f"proxy on {expert} expert masks and {len(features) - expert} of the screen's"
         return scale.grade(features, dx).rename("severity"), source
 
+    def _screened(self, image_id: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Return the framed photo and the mask that ``screen`` found on it."""
+        row = self.dataset.records.index.get_loc(image_id)
+        photo = frame(self.dataset.records["path"].iloc[row], self.capture)[0]
+        return photo, masks.enlarge(self.kept["lesion_mask"][row], self.capture)
+
     def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
-        records = self.dataset.records
         levels = self.kept[cache.pixels(recipe.classifier.network.input_size)]
-        labels = self.labels
         path = self.out / f"{CLASSIFIER}{checkpoint.SUFFIX}"
         if path.is_file():
             trained = checkpoint.load(path)
@@ -213,23 +208,16 @@ class _Job:
             task.fit(
                 network,
                 levels,
-                labels,
-                train=self._rows(records, "train"),
-                val=self._rows(records, "val"),
+                self.labels,
+                train=self._rows("train"),
+                val=self._rows("val"),
                 outputs=outputs,
                 recipe=recipe.classifier.fit,
                 seed=recipe.seed,
                 folder=self.out / "log" / CLASSIFIER,
                 progress=lambda done, total: self.report("training the classifier", done, total),
             )
-            info = CheckpointInfo(
-                role="classifier",
-                network=network.spec,
-                taxonomy=taxonomy,
-                weights_licence=recipe.weights_licence,
-                working_size=recipe.working_size,
-                hair_removal=recipe.hair_removal,
-            )
+            info = self._info(role="classifier", network=network.spec)
             trained = _finished(info, network)
             files.write(path, checkpoint.to_bytes(trained))
         final = trained.module
@@ -237,9 +225,9 @@ class _Job:
         embeddings = self._embeddings(final, levels)
         probabilities = _softmax(final.head, embeddings)
         figures = {
-            part: metrics.summarise(labels[rows], probabilities[rows], taxonomy.classes)
+            part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             for part in _EVALUATED
-            for rows in [self._rows(records, part)]
+            for rows in [self._rows(part)]
         }
         return trained, embeddings, figures
 
@@ -256,11 +244,7 @@ class _Job:
         everything = self.dataset.records
         ours = (everything["dx"] == dx).to_numpy() & everything.index.isin(severity.index)
         labels = severity.reindex(everything.index, fill_value=-1).to_numpy().astype(np.int64)
-        parts = {
-            part: rows[ours[rows]]
-            for part in splits.PARTS
-            for rows in [self._rows(everything, part)]
-        }
+        parts = {part: rows[ours[rows]] for part in splits.PARTS for rows in [self._rows(part)]}
         if len(parts["train"]) == 0:
             raise DataError(
                 f"no training image of {dx!r} has a severity",
@@ -295,16 +279,12 @@ class _Job:
                     f"training the grader of {dx}", done, total
                 ),
             )
-            info = CheckpointInfo(
+            info = self._info(
                 role="grader",
                 network=spec,
-                taxonomy=taxonomy,
                 variant=recipe.graders.variant,
                 diagnosis=dx,
                 trunk_sha256=classifier.sha256 if recipe.graders.network is None else None,
-                weights_licence=recipe.weights_licence,
-                working_size=recipe.working_size,
-                hair_removal=recipe.hair_removal,
             )
             trained = _finished(info, module)
             files.write(path, checkpoint.to_bytes(trained))
@@ -318,8 +298,18 @@ class _Job:
             for rows in [parts[part]]
         }
 
-    def _rows(self, records: pd.DataFrame, part: str) -> npt.NDArray[np.int64]:
-        inside = self.split.loc[records.index, "part"] == part
+    def _info(self, **own: Any) -> CheckpointInfo:  # noqa: ANN401
+        """Say what a checkpoint is: its own fields, and what all of a run share."""
+        return CheckpointInfo(
+            taxonomy=self.recipe.taxonomy,
+            weights_licence=self.recipe.weights_licence,
+            working_size=self.recipe.working_size,
+            hair_removal=self.recipe.hair_removal,
+            **own,
+        )
+
+    def _rows(self, part: str) -> npt.NDArray[np.int64]:
+        inside = self.split.loc[self.dataset.records.index, "part"] == part
         return np.flatnonzero(inside.to_numpy()).astype(np.int64)
 
     def _embeddings(

@@ -1,4 +1,4 @@
-"""Fit the screen's profiles, and measure what the screen finds against experts and labels."""
+"""Fit the screen's profiles, and ask them."""
 
 from __future__ import annotations
 

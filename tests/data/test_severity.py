@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from classkinfy_export.contract import Capture
 from classkinfy_export.data import severity, splits
 from classkinfy_export.data.dataset import Dataset, open_dataset
 from classkinfy_export.data.severity import SeverityScale, measure
@@ -237,20 +236,18 @@ def test_a_data_set_is_measured_from_its_files_in_the_order_asked(tmp_path: Path
 
 
 def test_images_without_an_experts_mask_are_measured_on_the_screens(tmp_path: Path) -> None:
-    found = {"I3": disc(12, 60, 80) > 0}
+    found = {"I3": (noise(60, 80, 3), disc(12, 60, 80) > 0)}
     frame = severity.measure_dataset(
         folder(tmp_path),
         ["I3", "I0"],
         screened=found.__getitem__,
-        capture=Capture(height=60, width=80),
     )
     assert frame.loc["I3"].to_dict() == vars(measure(noise(60, 80, 3), disc(12, 60, 80)))
     assert frame.loc["I0"].to_dict() == vars(measure(noise(60, 80, 0), disc(10, 60, 80)))
     nothing = severity.measure_dataset(
         open_dataset(tmp_path, TAXONOMY),
         ["I3", "I0"],
-        screened=lambda image_id: np.zeros((60, 80), np.bool_),
-        capture=Capture(height=60, width=80),
+        screened=lambda image_id: (noise(60, 80, 3), np.zeros((60, 80), np.bool_)),
     )
     assert list(nothing.index) == ["I0"], "what the screen does not find is not graded"
 

@@ -47,7 +47,7 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
     spec = assembly.pipeline_spec
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
-    for name in [n for n in ("prepare", "screen", "classify") if n in stages]:
+    for name in [name for name, stage in assembly.specs.items() if stage.kind != "grade"]:
         part = _body(stages[name], name)
         nodes.extend(part.node)
         weights.extend(part.initializer)
