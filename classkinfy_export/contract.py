@@ -210,15 +210,11 @@ def prepare_spec(capture: Capture, size: WorkingSize) -> StageSpec:
 
 def screen_spec(size: WorkingSize, taxonomy: Taxonomy) -> StageSpec:
     """Return the spec of the instant answer."""
-    columns = (1, len(SCREEN_FEATURES))
-    features = TensorSpec(
-        name="features", dtype="float32", shape=columns, unit="screen_features of the manifest"
-    )
     return StageSpec(
         name="screen",
         kind="screen",
         inputs=(_clean(size),),
-        outputs=(_preliminary(taxonomy), _lesion_mask(size), features),
+        outputs=(_preliminary(taxonomy), _lesion_mask(size), _features()),
     )
 
 
@@ -259,7 +255,7 @@ def pipeline_spec(
         size: of ``clean``.
         taxonomy: the classes.
         screened: whether there is a ``screen`` stage, which gives ``preliminary``.
-        extra: also give these of ``clean`` and ``lesion_mask``.
+        extra: also give these of ``clean``, ``lesion_mask`` and ``features``.
     """
     outputs = [
         _quality(),
@@ -277,8 +273,8 @@ def pipeline_spec(
         TensorSpec(name="confidence", dtype="float32", shape=(1,), unit="0..1"),
         _severity(taxonomy),
     ]
-    optional = {"clean": _clean(size), "lesion_mask": _lesion_mask(size)}
-    outputs += [tensor for name, tensor in optional.items() if name in extra]
+    optional = (_clean(size), _lesion_mask(size), _features())
+    outputs += [tensor for tensor in optional if tensor.name in extra]
     return StageSpec(
         name="pipeline", kind="pipeline", inputs=(image_spec(capture),), outputs=tuple(outputs)
     )
@@ -293,6 +289,11 @@ def _lesion_mask(size: WorkingSize) -> TensorSpec:
     shape = (1, size.height // SCREEN_SCALE, size.width // SCREEN_SCALE)
     unit = f"1 on the lesion, 0 elsewhere; a pixel is {SCREEN_SCALE} x {SCREEN_SCALE} of clean"
     return TensorSpec(name="lesion_mask", dtype="uint8", shape=shape, unit=unit, exact=True)
+
+
+def _features() -> TensorSpec:
+    shape, unit = (1, len(SCREEN_FEATURES)), "screen_features of the manifest"
+    return TensorSpec(name="features", dtype="float32", shape=shape, unit=unit)
 
 
 def _preliminary(taxonomy: Taxonomy) -> TensorSpec:

@@ -166,7 +166,7 @@ class ExportRecipe(_Frozen):
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     opset: int = Field(18, ge=18, le=20)
-    pipeline_outputs: tuple[Literal["clean", "lesion_mask"], ...] = ()
+    pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
     parity: ParityRecipe = ParityRecipe()
     weights_licence: str | None = None

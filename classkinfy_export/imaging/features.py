@@ -31,33 +31,34 @@ def describe(rgb: Tensor, lab: Tensor, lesion: Lesion) -> Tensor:
     Returns:
         float32 [n, features].
     """
-    return torch.stack(
-        (*_shape(lab, lesion), *_colours(rgb, lab, lesion), *_clusters(lab, lesion)), dim=1
-    )
+    n = lab.shape[1]
+    groups = (*_shape(lab, lesion), *_colours(rgb, lab, lesion), *_clusters(lab, lesion))
+    return torch.cat([group.reshape(-1, n) for group in groups]).t()
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Shape [..., n, h, w] to [..., n, 1, 1]."""
+    return values.sum(dim=(-2, -1), keepdim=True)
 
 
 def _mean(values: Tensor, over: Tensor) -> Tensor:
-    return (values * over).sum(dim=(-2, -1)) / torch.clamp(over.sum(dim=(1, 2)), min=1.0)
+    return _sum(values * over) / torch.clamp(_sum(over), min=1.0)
 
 
 def _root(values: Tensor) -> Tensor:
     return torch.sqrt(torch.clamp(values, min=0.0) + _TINY)
 
 
-def _spread(values: Tensor) -> Tensor:
-    """Shape [n] to [n, 1, 1]."""
-    return values[..., None, None]
-
-
 def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     mask, distance = lesion.mask, lesion.distance
     height, width = mask.shape[1:]
     y, x = grid(height, width)
-    area = torch.clamp(mask.sum(dim=(1, 2)), min=1.0)
-    border = (mask - eroded(mask, 1)).sum(dim=(1, 2))
+    pixels = _sum(mask)
+    area = torch.clamp(pixels, min=1.0)
+    border = _sum(mask - eroded(mask, 1))
     # Offsets from the centroid, in half heights.
-    dy = y - _spread(_mean(y, mask))
-    dx = (x - _spread(_mean(x, mask))) * (width / height)
+    dy = y - _mean(y, mask)
+    dx = (x - _mean(x, mask)) * (width / height)
     yy, xx, xy = _mean(dy * dy, mask), _mean(dx * dx, mask), _mean(dy * dx, mask)
     # The moments along the principal axes are (xx + yy ± root) / 2.
     root = torch.sqrt(torch.clamp((xx - yy) * (xx - yy) + 4.0 * xy * xy, min=_LEAST))
@@ -66,15 +67,14 @@ def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     double = torch.clamp((xx - yy) / root, -1.0, 1.0)
     cosine, sine = torch.sqrt((1.0 + double) * 0.5), torch.sqrt((1.0 - double) * 0.5)
     sine = torch.where(xy < 0.0, -sine, sine)
-    major = dx * _spread(cosine) + dy * _spread(sine)
-    minor = dy * _spread(cosine) - dx * _spread(sine)
+    major, minor = dx * cosine + dy * sine, dy * cosine - dx * sine
     contrast = _mean(distance, mask)
     weight = torch.clamp(contrast, min=1.0)
     oy, ox = _mean(dy * distance, mask) / weight, _mean(dx * distance, mask) / weight
     steps = torch.abs(lab[0][:, :, 1:] - lab[0][:, :, :-1]) * mask[:, :, 1:]
     edge = rim(height, width)
     return [
-        mask.sum(dim=(1, 2)) * (1.0 / (height * width)),
+        pixels * (1.0 / (height * width)),
         border * border / (area * (4.0 * math.pi)),
         torch.abs(_skewness(major, mask)),
         torch.abs(_skewness(minor, mask)),
@@ -82,9 +82,9 @@ def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
         eccentricity,
         _root(xx),
         _root(yy),
-        (mask * edge).sum(dim=(1, 2)) / edge.sum(),
-        steps.sum(dim=(1, 2)) / area * (1.0 / STEPS),
-        lesion.threshold[:, 0] * (1.0 / STEPS),
+        _sum(mask * edge) / edge.sum(),
+        _sum(steps) / area * (1.0 / STEPS),
+        lesion.threshold * (1.0 / STEPS),
         contrast * (1.0 / STEPS),
     ]
 
@@ -104,7 +104,7 @@ def _colours(rgb: Tensor, lab: Tensor, lesion: Lesion) -> list[Tensor]:
     # Red, where hue begins and ends, is what skin and lesions are.
     levels = torch.cat((units, torch.stack((torch.minimum(hue, 1.0 - hue), saturation, value))))
     means = _mean(levels, mask)
-    offsets = levels - _spread(means)
+    offsets = levels - means
     deviations = _root(_mean(offsets * offsets, mask))
     light, yellow = units[0], units[2]
     telling = torch.stack(
@@ -119,14 +119,14 @@ def _colours(rgb: Tensor, lab: Tensor, lesion: Lesion) -> list[Tensor]:
         )
     ).to(torch.float32)
     return [
-        *means[:3],
-        *skin[:, :, 0, 0],
-        *deviations[:3],
-        *_mean(relative, inner),
-        *_mean(relative, mask - inner),
-        *means[3:],
-        *deviations[3:],
-        *_mean(telling, mask),
+        means[:3],
+        skin,
+        deviations[:3],
+        _mean(relative, inner),
+        _mean(relative, mask - inner),
+        means[3:],
+        deviations[3:],
+        _mean(telling, mask),
     ]
 
 
@@ -134,4 +134,4 @@ def _clusters(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     n = lab.shape[1]
     centres, shares = three_means(lab.reshape(3, n, -1), lesion.mask.reshape(n, -1))
     from_skin = (centres - lesion.skin[None, :, :, 0, 0]) * (1.0 / STEPS)
-    return [*from_skin.reshape(9, n), *shares]
+    return [from_skin, shares]

@@ -1,24 +1,25 @@
-"""Regions in a mask, by shifts along rows and columns: whole numbers, cheap in every runtime."""
+"""Regions in a mask, by products with matrices of zeros and ones: exact, and few operations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-_Join = Callable[[Tensor, Tensor], Tensor]
 
 
 def boxed(levels: Tensor, radius: int) -> Tensor:
-    """Sum over a square of side 2 * radius + 1: float32 [n, h, w], 0 beyond the border."""
-    return _slid(levels, radius, torch.add)
+    """Sum over a square of side 2 * radius + 1, 0 beyond the border.
+
+    Args:
+        levels: float32 [n, h, w], integers; sums below 2**24.
+        radius: pixels.
+    """
+    height, width = levels.shape[1:]
+    return torch.matmul(torch.matmul(_band(height, radius), levels), _band(width, radius))
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:
     """Dilate 0 or 1, float32 [n, h, w], by a square of side 2 * radius + 1."""
-    return _slid(mask, radius, torch.maximum)
+    return torch.clamp(boxed(mask, radius), max=1.0)
 
 
 def eroded(mask: Tensor, radius: int) -> Tensor:
@@ -26,33 +27,28 @@ def eroded(mask: Tensor, radius: int) -> Tensor:
     return 1.0 - dilated(1.0 - mask, radius)
 
 
-def grown(seed: Tensor, mask: Tensor, steps: int) -> Tensor:
-    """Grow a seed inside a mask by one pixel a step, diagonals included.
+def grown(seed: Tensor, mask: Tensor, steps: int, stride: int) -> Tensor:
+    """Grow a seed inside a mask, diagonals included.
 
-    In a static graph a region is followed a fixed way, so a winding one may be cut short.
+    In a static graph a region is followed a fixed way, so a winding one may be cut short. A stride
+    of more than 1 also leaps gaps that are narrower than it.
 
     Args:
         seed: float32 [n, h, w], 0 or 1.
         mask: likewise; where to grow.
-        steps: the farthest to go, pixels.
+        steps: how often.
+        stride: how far each time, pixels.
 
     Returns:
         float32 [n, h, w], 0 or 1.
     """
     region = torch.minimum(seed, mask)
     for _ in range(steps):
-        region = torch.minimum(dilated(region, 1), mask)
+        region = torch.minimum(boxed(region, stride), mask)
     return region
 
 
-def _slid(image: Tensor, radius: int, join: _Join) -> Tensor:
-    """Join each pixel with those around it, row by row and then column by column."""
-    height, width = image.shape[1:]
-    padded = F.pad(image, (radius, radius, radius, radius))
-    rows = padded[:, :, :width]
-    for shift in range(1, 2 * radius + 1):
-        rows = join(rows, padded[:, :, shift : shift + width])
-    joined = rows[:, :height]
-    for shift in range(1, 2 * radius + 1):
-        joined = join(joined, rows[:, shift : shift + height])
-    return joined
+def _band(size: int, radius: int) -> Tensor:
+    """Return 1 where row and column differ by at most the radius: float32 [size, size]."""
+    index = torch.arange(size)
+    return (torch.abs(index[:, None] - index) <= radius).to(torch.float32)

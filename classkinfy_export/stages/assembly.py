@@ -62,12 +62,13 @@ def assemble(
             capture's by default.
         hair_removal: whether ``prepare`` fills hair.
         rules: quality rules.
-        pipeline_outputs: also give these of ``clean`` and ``lesion_mask`` in the fused graph.
+        pipeline_outputs: also give these of ``clean``, ``lesion_mask`` and ``features`` in the
+            fused graph.
 
     Raises:
         CheckpointError: a grader or the profiles do not belong to this classifier.
-        RecipeError: the capture has not the working size's shape; a lesion mask is wanted without
-            profiles.
+        RecipeError: the capture has not the working size's shape; what the screen finds is wanted
+            without profiles.
     """
     taxonomy = classifier.info.taxonomy
     variant = _variant(classifier, graders)
@@ -80,11 +81,13 @@ def assemble(
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
     classify = Classify(network, size, embedding=width is not None)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
-    extra = tuple(name for name in ("clean", "lesion_mask") if name in pipeline_outputs)
-    if screen is None and "lesion_mask" in extra:
+    optional = ("clean", "lesion_mask", "features")
+    extra = tuple(name for name in optional if name in pipeline_outputs)
+    screened = [name for name in extra if name != "clean"]
+    if screen is None and screened:
         raise RecipeError(
-            "pipeline_outputs asks for lesion_mask, and there is no screen stage to find it",
-            hint="give the screen's checkpoint, or leave lesion_mask out",
+            f"pipeline_outputs asks for {screened[0]}, and there is no screen stage to find it",
+            hint=f"give the screen's checkpoint, or leave {' and '.join(screened)} out",
         )
     modules: dict[str, nn.Module] = {"prepare": prepare}
     specs = {"prepare": contract.prepare_spec(capture, working_size)}

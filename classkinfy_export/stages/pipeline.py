@@ -30,7 +30,7 @@ class Pipeline(nn.Module):
         graders: by diagnosis, all of one variant; may be empty.
         taxonomy: the classes.
         screen: the instant answer; may be left out.
-        extra: also output these of ``clean`` and ``lesion_mask``.
+        extra: also output these of ``clean``, ``lesion_mask`` and ``features``.
     """
 
     def __init__(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import everywhere
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
-from ai_edge_litert.interpreter import Interpreter
+from everywhere import Run, Tensors
 from oracles import gray as luma
 from oracles import morphology
 from PIL import Image
@@ -20,8 +18,6 @@ from torch import Tensor, nn
 
 from classkinfy_export.contract import Capture, StageSpec, TensorSpec, WorkingSize, prepare_spec
 from classkinfy_export.data import synthetic
-from classkinfy_export.formats.litert import signatures
-from classkinfy_export.formats.onnx import graph
 from classkinfy_export.frame import frame, list_images
 from classkinfy_export.imaging.gray import gray
 from classkinfy_export.imaging.layout import to_planes
@@ -30,7 +26,6 @@ from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.prepare import HAIR_WINDOW, Prepare, hair_mask
 
 Pixels = npt.NDArray[np.uint8]
-Run = Callable[[Pixels], dict[str, npt.NDArray[np.generic]]]
 
 CAPTURE, SIZE = Capture(height=450, width=600), WorkingSize(height=450, width=600)
 SIZES = (224, 240, 260, 300)
@@ -71,32 +66,10 @@ def spec() -> StageSpec:
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
-    module = Preprocessing().eval()
-    names = [tensor.name for tensor in spec().outputs]
-    model = graph.export(module, spec(), opset=18)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(signatures.convert({"prepare": (module, spec())}))
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
-        runner = interpreter.get_signature_runner("prepare")
-
-    def pytorch(image: Pixels) -> dict[str, npt.NDArray[np.generic]]:
-        with torch.inference_mode():
-            return {k: v.numpy() for k, v in module(torch.from_numpy(image)).items()}
-
-    return {
-        "pytorch": pytorch,
-        "onnxruntime": lambda image: dict(
-            zip(names, session.run(names, {"image": image}), strict=True)
-        ),
-        "litert": lambda image: runner(image=image),
-    }
+    return everywhere.export(Preprocessing(), spec())
 
 
-def check(image: Pixels, runs: dict[str, Run]) -> dict[str, npt.NDArray[np.generic]]:
+def check(image: Pixels, runs: dict[str, Run]) -> Tensors:
     """Compare the runtimes with PyTorch, and PyTorch with OpenCV; give PyTorch's tensors."""
     reference = runs["pytorch"](image)
     for name in ("onnxruntime", "litert"):

@@ -83,10 +83,10 @@ def test_a_plain_image_holds_no_lesion(level: int) -> None:
 def test_masks_overlap_the_experts() -> None:
     """On lesions of the test part: the constants were chosen on the training part."""
     dataset = open_dataset(SHARED, Taxonomy())
-    chosen = dataset.records[split(dataset, SplitRecipe())["part"] == "test"][::6]
+    chosen = dataset.records[split(dataset, SplitRecipe())["part"] == "test"][::12]
     overlaps = [
         masks.iou(found(frame(path, CAPTURE)[0]), masks.read(Path(mask), CAPTURE))
         for path, mask in zip(chosen["path"], chosen["mask"], strict=True)
     ]
-    assert len(overlaps) >= 200
+    assert len(overlaps) >= 100
     assert np.mean(overlaps) >= 0.70

@@ -41,7 +41,7 @@ def test_growing_far_enough_gives_the_regions_of_the_seed(seed: int) -> None:
     mask = blobs(seed)
     start = np.zeros_like(mask)
     start[20:36, 30:45] = 1
-    given = grown(planes(start), planes(mask), 56 * 75)[0].numpy()
+    given = grown(planes(start), planes(mask), 56 * 75, 1)[0].numpy()
     regions = label(mask, connectivity=2)
     touched = np.unique(regions[(start > 0) & (mask > 0)])
     np.testing.assert_array_equal(given > 0, np.isin(regions, touched))
@@ -54,4 +54,17 @@ def test_growing_stops_after_its_steps() -> None:
     corridor[4] = 1
     start = np.zeros_like(corridor)
     start[4, 0] = 1
-    assert int(grown(planes(start), planes(corridor), 7).sum()) == 8
+    assert int(grown(planes(start), planes(corridor), 7, 1).sum()) == 8
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_growing_leaps_gaps_narrower_than_its_stride(stride: int) -> None:
+    line = np.zeros((9, 40), np.uint8)
+    line[4] = 1
+    start = np.zeros_like(line)
+    start[4, :6] = 1
+    for gap in (stride - 1, stride):
+        broken = line.copy()
+        broken[4, 6 : 6 + gap] = 0
+        given = int(grown(planes(start), planes(broken), 40, stride).sum())
+        assert given == (broken.sum() if gap < stride else 6)

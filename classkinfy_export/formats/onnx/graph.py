@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 import torch
+from onnx_ir.passes.common import DeduplicateInitializersPass
 from torch import Tensor, nn
 
 from classkinfy_export.contract import StageSpec
@@ -12,6 +13,9 @@ from classkinfy_export.formats.tracing import example_inputs, quiet
 
 IR_VERSION = 9
 """What ONNX Runtime 1.17 on the JVM still reads; torch writes a newer number for the same graph."""
+
+_DISTINCT = 2**20
+"""Elements of a constant up to which equal ones are looked for, and stored once."""
 
 
 def export(module: nn.Module, spec: StageSpec, opset: int) -> onnx.ModelProto:
@@ -40,6 +44,7 @@ def export(module: nn.Module, spec: StageSpec, opset: int) -> onnx.ModelProto:
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"stage {spec.name} does not export to ONNX: {error}") from error
     assert program is not None
+    DeduplicateInitializersPass(size_limit=_DISTINCT)(program.model)
     model = program.model_proto
     model.ir_version = IR_VERSION
     model.graph.name = spec.name
