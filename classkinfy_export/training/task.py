@@ -215,7 +215,9 @@ class _Data(lightning.LightningDataModule):
             rank=self.trainer.global_rank,
             processes=processes,
         )
-        return DataLoader(self.rows, batch_size=batch // processes, sampler=draw)
+        # A generator of its own, for a loader draws a number each time it begins.
+        own = torch.Generator()
+        return DataLoader(self.rows, batch // processes, sampler=draw, generator=own)
 
     def val_dataloader(self) -> DataLoader[tuple[Examples, int]] | list[Any]:
         if len(self.val) == 0:
@@ -277,7 +279,7 @@ def fit(
         outputs,
         seed,
     )
-    last = ModelCheckpoint(folder, save_last=True, save_top_k=0)
+    last = ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False)
     callbacks: list[lightning.Callback] = [_Progress(progress), last]
     best = ModelCheckpoint(folder, filename=_BEST, monitor=_WATCHED, mode="max")
     if recipe.patience is not None:
