@@ -77,19 +77,61 @@ class NetworkRecipe(_Frozen):
         )
 
 
+class AugmentRecipe(_Frozen):
+    """How images are varied in training. Amounts are the largest, each image draws its own."""
+
+    flips: bool = True
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Degrees."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Relative, up and down."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """Of half the side."""
+    colour: float = Field(0.1, ge=0, lt=1)
+    """Relative change of brightness, contrast and saturation."""
+    white_balance: float = Field(0.1, ge=0, lt=1)
+    """Relative change of each channel's gain."""
+    hair: float = Field(0.0, ge=0, le=1)
+    """Share of images with hair painted on."""
+    vignette: float = Field(0.0, ge=0, le=1)
+    """Share of images with dark corners."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    mix_alpha: float = Field(0.2, gt=0)
+
+
 class FitRecipe(_Frozen):
-    """One training: optimiser, schedule, sampling, augmentation."""
+    """One training: optimiser, schedule, sampling, loss, augmentation."""
 
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(32, ge=1)
+    """Over all processes together."""
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
-    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    schedule: Literal["one_cycle", "plateau"] = "one_cycle"
+    """``plateau`` cuts the rate to a tenth after 5 epochs without a better validation loss."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better balanced accuracy, and keep the best epoch."""
     sampling: Literal["natural", "square_root", "balanced"] = "square_root"
+    """How often a class is drawn: as it occurs, by the root of that, or as often as any other."""
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    """Of the loss: inverse frequency, or of the effective number of samples (Cui et al., 2019)."""
+    focal: float = Field(0.0, ge=0)
+    """Exponent of the focal loss (Lin et al., 2017); 0 is cross-entropy."""
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
     ema_decay: float = Field(0.99, ge=0, lt=1)
     gradient_clip: float = Field(2.0, gt=0)
-    flips: bool = True
-    colour_jitter: float = Field(0.1, ge=0, lt=1)
+    freeze_norm: bool = False
+    """Keep batch norm's statistics as they started."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Lightning's; ``16-mixed`` becomes ``32-true`` without a GPU."""
+    augment: AugmentRecipe = AugmentRecipe()
+
+
+class Hardware(_Frozen):
+    """What to train on, as Lightning's Trainer takes it; figures do not depend on it."""
+
+    devices: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1)
 
 
 class ClassifierRecipe(_Frozen):

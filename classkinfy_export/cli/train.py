@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,8 @@ def command(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices, or processes on CPUs.")] = 1,
+    num_nodes: Annotated[int, typer.Option(min=1, help="Machines; start this on each.")] = 1,
     json: terminal.Json = False,
 ) -> None:
     """Fit the screen's profiles, train the classifier and its graders.
@@ -31,21 +35,29 @@ def command(
     settings = recipes.load(recipe, recipes.TrainRecipe, tuple(override or ()))
     from classkinfy_export.jobs.train import train
 
-    with terminal.progress() as report:
+    leads = int(os.environ.get("LOCAL_RANK", 0)) == int(os.environ.get("NODE_RANK", 0)) == 0
+    with terminal.progress() if leads else nullcontext(_silent) as report:
         metrics = train(
             settings,
             data,
             out,
             severity_csv=severity,
             split_csv=split,
+            hardware=recipes.Hardware(devices=devices, nodes=num_nodes),
             report=report,
         )
+    if not leads:
+        return
     if json:
         terminal.emit(metrics)
         return
     show(metrics)
     terminal.out.print(f"\nrun: {terminal.plain(out)}")
     terminal.disclaim()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Take progress of a process that another one reports for."""
 
 
 def show(metrics: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classkinfy_export.errors import require
-from classkinfy_export.recipes import TrainRecipe
+from classkinfy_export.recipes import Hardware, TrainRecipe
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     *,
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
+    hardware: Hardware = Hardware(),
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Train both stages on a data set's folder; see ``training.run.train``.
@@ -37,5 +38,6 @@ def train(
         out,
         severity_csv=severity_csv,
         split_csv=split_csv,
+        hardware=hardware,
         report=report,
     )

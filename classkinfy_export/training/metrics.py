@@ -1,4 +1,4 @@
-"""What a training reports on a part of the data: scikit-learn's figures, nothing of our own."""
+"""What a training reports on a part of the data: the libraries' figures, nothing of our own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn import metrics
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -15,7 +17,7 @@ Probabilities = npt.NDArray[np.float32]
 def summarise(
     labels: Labels, probabilities: Probabilities, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return n, accuracy, balanced accuracy, macro AUROC, recall by class, confusion matrix.
+    """Return n, accuracy, balanced accuracy, AUROC, calibration error, recall, confusion matrix.
 
     Args:
         labels: int64 [n].
@@ -24,7 +26,8 @@ def summarise(
 
     Returns:
         plain values. Balanced accuracy is the mean recall, AUROC the mean of one against the rest,
-        both over the classes that occur; AUROC is None when only one does.
+        both over the classes that occur; AUROC is None when only one does. ECE is that of the
+        likeliest class, in 15 bins as wide as each other.
     """
     if len(labels) == 0:
         return {"n": 0}
@@ -43,7 +46,19 @@ def summarise(
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
         "balanced_accuracy": float(np.mean(list(recall.values()))),
         "auroc": float(np.mean(aurocs)) if aurocs else None,
+        "ece": calibration_error(labels, probabilities),
         "recall": recall,
         "classes": list(names),
         "confusion_matrix": matrix.tolist(),
     }
+
+
+def calibration_error(labels: Labels, probabilities: Probabilities, bins: int = 15) -> float:
+    """Return the expected calibration error (Naeini et al., 2015) of the likeliest class."""
+    error = multiclass_calibration_error(
+        torch.from_numpy(probabilities),
+        torch.from_numpy(labels),
+        num_classes=probabilities.shape[1],
+        n_bins=bins,
+    )
+    return float(error)

@@ -34,12 +34,12 @@ from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import CheckpointError, DataError
 from classkinfy_export.frame import frame
-from classkinfy_export.recipes import TrainRecipe
+from classkinfy_export.recipes import Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
 from classkinfy_export.stages.network import Network, make_head
 from classkinfy_export.stages.screen import Profiles
-from classkinfy_export.training import cache, metrics, screen, task, weights
+from classkinfy_export.training import cache, calibration, metrics, screen, task, weights
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -62,6 +62,7 @@ def train(
     *,
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
+    hardware: Hardware = Hardware(),
     report: Report = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Train both stages.
@@ -75,6 +76,7 @@ def train(
         out: the run's folder.
         severity_csv: severities by image, instead of the proxy.
         split_csv: a split made before, instead of a new one.
+        hardware: devices and nodes to train on.
         report: told of progress.
 
     Returns:
@@ -85,7 +87,7 @@ def train(
     """
     _claim(out, recipe)
     split = _split(dataset, recipe, out, split_csv)
-    job = _Job(dataset, recipe, out, split, report)
+    job = _Job(dataset, recipe, out, split, hardware, report)
     screened = job.screen()
     classifier, embeddings, result = job.classifier()
     graded = recipe.taxonomy.graded
@@ -119,10 +121,11 @@ class _Job:
         recipe: TrainRecipe,
         out: Path,
         split: pd.DataFrame,
+        hardware: Hardware,
         report: Report,
     ) -> None:
         self.dataset, self.recipe, self.out = dataset, recipe, out
-        self.split, self.report = split, report
+        self.split, self.hardware, self.report = split, hardware, report
         size = recipe.working_size
         self.capture = Capture(height=size.height, width=size.width)
         self.labels = dataset.records["dx"].map(recipe.taxonomy.index).to_numpy(np.int64)
@@ -215,8 +218,13 @@ class _Job:
                 recipe=recipe.classifier.fit,
                 seed=recipe.seed,
                 folder=self.out / "log" / CLASSIFIER,
+                hardware=self.hardware,
+                aspect=self.capture.width / self.capture.height,
                 progress=lambda done, total: self.report("training the classifier", done, total),
             )
+            calib = self._rows("calib")
+            logits = task.predict(network, levels[calib]).numpy()
+            calibration.fold(network.head, calibration.temperature(logits, self.labels[calib]))
             info = self._info(role="classifier", network=network.spec)
             trained = _finished(info, network)
             files.write(path, checkpoint.to_bytes(trained))
@@ -275,6 +283,8 @@ class _Job:
                 recipe=recipe.graders.fit,
                 seed=recipe.seed,
                 folder=self.out / "log" / f"grader_{dx}",
+                hardware=self.hardware,
+                aspect=self.capture.width / self.capture.height,
                 progress=lambda done, total: self.report(
                     f"training the grader of {dx}", done, total
                 ),

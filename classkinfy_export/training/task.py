@@ -1,91 +1,129 @@
-"""One supervised training, of a network or of a head: a Lightning module and its data."""
+"""One supervised training, of a network or of a head: a Lightning module, its data, its trainer."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 import torchmetrics
-from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
 
-from classkinfy_export.recipes import FitRecipe
+from classkinfy_export.errors import DataError
+from classkinfy_export.recipes import AugmentRecipe, FitRecipe, Hardware
 from classkinfy_export.training.augment import Augment
+from classkinfy_export.training.loss import Loss
 
 Examples = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
+_LAST, _BEST = "last", "best"
+_KNOWN = (
+    ".*does not have many workers.*",
+    ".*log_every_n_steps.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+"""Warnings of Lightning about what is meant."""
+_WATCHED = "val_balanced_accuracy"
+
 
 class Task(lightning.LightningModule):
-    """Train ``module`` on what ``transform`` makes of a batch, with cross-entropy.
+    """Train ``module`` on what ``transform`` makes of a batch.
 
     Args:
         module: takes float32 batches, returns logits.
-        fit: optimiser, schedule, smoothing.
+        transform: from a stored batch to the module's input; varies it in training mode.
+        loss: of logits and target probabilities.
+        recipe: optimiser, schedule, mixing.
         outputs: number of classes.
-        transform: from a stored batch to the module's input, in training.
-        plain: the same without augmentation, in validation.
+        seed: of augmentation and dropout.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        fit: FitRecipe,
+        transform: nn.Module,
+        loss: Loss,
+        recipe: FitRecipe,
         outputs: int,
-        transform: Callable[[Tensor], Tensor],
-        plain: Callable[[Tensor], Tensor],
+        seed: int,
     ) -> None:
         super().__init__()
         self.module = module
-        self.fit_recipe = fit
         self.transform = transform
-        self.plain = plain
+        self.loss = loss
+        self.recipe = recipe
+        self.outputs = outputs
+        self.seed = seed
+        self.mix = {"none": None, "mixup": v2.MixUp, "cutmix": v2.CutMix}[recipe.augment.mix]
         self.balanced_accuracy = torchmetrics.classification.MulticlassAccuracy(
             num_classes=outputs, average="macro"
         )
 
+    def on_train_epoch_start(self) -> None:
+        """Draw each epoch's random numbers from its own seed: a resumed run draws the same."""
+        sequence = np.random.SeedSequence((self.seed, self.current_epoch, self.global_rank))
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
+        if self.recipe.freeze_norm:
+            for module in self.module.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one augmented batch."""
         examples, labels = batch
-        logits = self.module(self.transform(examples))
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.fit_recipe.label_smoothing)
-        self.log("train_loss", loss, prog_bar=True)
+        inputs = self.transform(examples)
+        if self.mix is None:
+            targets = nn.functional.one_hot(labels, self.outputs).to(torch.float32)
+        else:
+            mix = self.mix(alpha=self.recipe.augment.mix_alpha, num_classes=self.outputs)
+            inputs, targets = mix(inputs, labels)
+        loss: Tensor = self.loss(self.module(inputs), targets)
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log loss and balanced accuracy."""
+        """Log cross-entropy and balanced accuracy."""
         examples, labels = batch
-        logits = self.module(self.plain(examples))
-        self.log("val_loss", F.cross_entropy(logits, labels))
+        logits = self.module(self.transform(examples))
+        self.log("val_loss", nn.functional.cross_entropy(logits, labels))
         self.balanced_accuracy(logits, labels)
-        self.log("val_balanced_accuracy", self.balanced_accuracy, prog_bar=True)
+        self.log(_WATCHED, self.balanced_accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (Lightning's union of a dozen types)
-        """AdamW without decay on norms and biases, one-cycle schedule."""
+        """AdamW without decay on norms and biases, and the recipe's schedule."""
         decayed = [p for p in self.module.parameters() if p.ndim > 1]
         plain = [p for p in self.module.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": self.fit_recipe.weight_decay},
+                {"params": decayed, "weight_decay": self.recipe.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=self.fit_recipe.learning_rate,
+            lr=self.recipe.learning_rate,
         )
+        if self.recipe.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, mode="max", factor=0.3, patience=5
+            )
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "monitor": _WATCHED},
+            }
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.fit_recipe.learning_rate, total_steps=max(steps, 2)
+            optimizer, max_lr=self.recipe.learning_rate, total_steps=max(steps, 2)
         )
         return {
             "optimizer": optimizer,
@@ -104,15 +142,87 @@ class _Progress(lightning.Callback):
 
 
 class _Rows(Dataset[tuple[Examples, int]]):
-    def __init__(self, examples: Examples, rows: npt.NDArray[np.int64], labels: Labels) -> None:
-        self.examples, self.rows, self.labels = examples, rows, labels
+    def __init__(self, examples: Examples, labels: Labels) -> None:
+        self.examples, self.labels = examples, labels
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Examples, int]:
-        row = self.rows[index]
+    def __getitem__(self, row: int) -> tuple[Examples, int]:
         return np.array(self.examples[row]), int(self.labels[row])
+
+
+class _Draw(Sampler[int]):
+    """The rows of an epoch in whole batches, of which each process takes its share.
+
+    Each epoch has a seed of its own, so what is drawn depends neither on what was drawn before nor
+    on the number of processes.
+    """
+
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int64],
+        chances: npt.NDArray[np.float64] | None,
+        *,
+        batch: int,
+        seed: int,
+        rank: int,
+        processes: int,
+    ) -> None:
+        self.rows, self.chances, self.seed = rows, chances, seed
+        self.rank, self.processes = rank, processes
+        self.drawn = len(rows) // batch * batch
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.drawn // self.processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says which epoch begins."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.chances is None:
+            order = rng.permutation(self.rows)
+        else:
+            order = rng.choice(self.rows, len(self.rows), p=self.chances)
+        return iter(order[: self.drawn][self.rank :: self.processes].tolist())
+
+
+class _Data(lightning.LightningDataModule):
+    def __init__(
+        self,
+        rows: _Rows,
+        train: npt.NDArray[np.int64],
+        val: npt.NDArray[np.int64],
+        recipe: FitRecipe,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.rows, self.train, self.val = rows, train, val
+        self.recipe, self.seed = recipe, seed
+
+    def train_dataloader(self) -> DataLoader[tuple[Examples, int]]:
+        assert self.trainer is not None
+        batch = min(self.recipe.batch_size, len(self.train))
+        processes = self.trainer.world_size
+        draw = _Draw(
+            self.train,
+            _chances(self.rows.labels[self.train], self.recipe.sampling),
+            batch=batch // processes * processes,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            processes=processes,
+        )
+        # A generator of its own, for a loader draws a number each time it begins.
+        own = torch.Generator()
+        return DataLoader(self.rows, batch // processes, sampler=draw, generator=own)
+
+    def val_dataloader(self) -> DataLoader[tuple[Examples, int]] | list[Any]:
+        if len(self.val) == 0:
+            return []
+        return DataLoader(self.rows, batch_size=64, sampler=self.val.tolist())
 
 
 def fit(
@@ -126,9 +236,14 @@ def fit(
     recipe: FitRecipe,
     seed: int,
     folder: Path,
+    hardware: Hardware,
+    aspect: float = 1.0,
     progress: Callable[[int, int], None],
 ) -> None:
     """Train ``module`` in place; it ends with its averaged weights.
+
+    A training that was stopped goes on from the last epoch it finished, and ends as if it had not
+    been stopped.
 
     Args:
         module: takes float32 batches, returns logits [n, outputs].
@@ -139,71 +254,91 @@ def fit(
         outputs: number of classes.
         recipe: how to train.
         seed: of sampling, augmentation and dropout.
-        folder: where the log goes.
+        folder: where the logs go, and the state to go on from.
+        hardware: devices and nodes to train on.
+        aspect: width over height of the photos that pixels were squashed from.
         progress: called with (done, total) batches over all epochs.
 
     Raises:
+        DataError: the recipe needs validation, and there is none.
         KeyboardInterrupt: the user stopped it; ``module`` is then unusable.
     """
-    lightning.seed_everything(seed, verbose=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    images = examples.dtype == np.uint8
-    plain = Augment(flips=False, colour_jitter=0.0) if images else nn.Identity()
-    transform = Augment(recipe.flips, recipe.colour_jitter) if images else nn.Identity()
-    task = Task(module.to(memory_format=torch.channels_last), recipe, outputs, transform, plain)
-    callbacks: list[lightning.Callback] = [_Progress(progress)]
+    if len(val) == 0 and (recipe.patience is not None or recipe.schedule == "plateau"):
+        raise DataError(
+            "'patience' and 'plateau' watch the validation part, and it is empty",
+            hint="raise split.val, or leave them out",
+        )
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.manual_seed(seed)
+    task = Task(
+        module.to(memory_format=torch.channels_last),
+        _transform(examples, recipe.augment, aspect),
+        Loss.of(recipe, labels[train], outputs),
+        recipe,
+        outputs,
+        seed,
+    )
+    last = ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False)
+    callbacks: list[lightning.Callback] = [_Progress(progress), last]
+    best = ModelCheckpoint(folder, filename=_BEST, monitor=_WATCHED, mode="max")
+    if recipe.patience is not None:
+        callbacks += [EarlyStopping(_WATCHED, patience=recipe.patience, mode="max"), best]
     if recipe.ema_decay > 0:
         average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
         callbacks.append(WeightAveraging(multi_avg_fn=average))
-    shutil.rmtree(folder, ignore_errors=True)  # the log of a training that was interrupted
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")
-        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+        for message in _KNOWN:
+            warnings.filterwarnings("ignore", message=message)
         trainer = lightning.Trainer(
             max_epochs=recipe.epochs,
             accelerator="auto",
-            logger=CSVLogger(str(folder.parent), name=folder.name, version=""),
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            precision=_precision(recipe),
+            logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
             callbacks=callbacks,
-            enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
             gradient_clip_val=recipe.gradient_clip,
             num_sanity_val_steps=0,
             log_every_n_steps=10,
+            use_distributed_sampler=False,
         )
+        state = folder / f"{_LAST}.ckpt"
+        data = _Data(_Rows(examples, labels), train, val, recipe, seed)
         try:
-            trainer.fit(
-                task,
-                _loader(examples, train, labels, recipe, outputs, seed),
-                DataLoader(_Rows(examples, val, labels), batch_size=64) if len(val) else None,
-            )
+            trainer.fit(task, data, ckpt_path=state if state.is_file() else None)
         except SystemExit:
             raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
+    if recipe.patience is not None:
+        task.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    trainer.strategy.barrier()
+    for path in folder.glob("*.ckpt"):
+        path.unlink(missing_ok=True)
     module.eval()
 
 
-def _loader(
-    examples: Examples,
-    rows: npt.NDArray[np.int64],
-    labels: Labels,
-    recipe: FitRecipe,
-    outputs: int,
-    seed: int,
-) -> DataLoader[tuple[Examples, int]]:
-    generator = torch.Generator().manual_seed(seed)
-    counts = np.bincount(labels[rows], minlength=outputs).astype(np.float64)
-    power = {"natural": 0.0, "square_root": 0.5, "balanced": 1.0}[recipe.sampling]
-    weights = (1.0 / np.maximum(counts, 1.0) ** power)[labels[rows]]
-    sampler: Sampler[int] = WeightedRandomSampler(
-        weights.tolist(), len(rows), replacement=power > 0, generator=generator
-    )
-    return DataLoader(
-        _Rows(examples, rows, labels),
-        batch_size=min(recipe.batch_size, len(rows)),
-        sampler=sampler,
-        drop_last=True,
-    )
+def _transform(examples: Examples, recipe: AugmentRecipe, aspect: float) -> nn.Module:
+    """Return what makes inputs of stored examples; embeddings are inputs already."""
+    if examples.dtype != np.uint8:
+        return nn.Identity()
+    return Augment(recipe, examples.shape[1], aspect)
+
+
+def _chances(labels: Labels, sampling: str) -> npt.NDArray[np.float64] | None:
+    """Return each row's chance to be drawn next; None if each is to be drawn once."""
+    if sampling == "natural":
+        return None
+    counts = np.bincount(labels)[labels].astype(np.float64)
+    chances = counts ** {"square_root": -0.5, "balanced": -1.0}[sampling]
+    return chances / float(chances.sum())
+
+
+def _precision(recipe: FitRecipe) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    if recipe.precision == "16-mixed" and not torch.cuda.is_available():
+        return "32-true"
+    return recipe.precision
 
 
 def predict(module: nn.Module, examples: Examples, batch_size: int = 64) -> Tensor:
@@ -212,11 +347,10 @@ def predict(module: nn.Module, examples: Examples, batch_size: int = 64) -> Tens
     Returns:
         float32 [n, outputs] logits, or whatever the module gives; [0, 0] without examples.
     """
-    images = examples.dtype == np.uint8
-    plain = Augment(flips=False, colour_jitter=0.0).eval() if images else nn.Identity()
+    transform = _transform(examples, AugmentRecipe(), 1.0).eval()
     outputs = []
     with torch.inference_mode():
         for first in range(0, len(examples), batch_size):
             batch = torch.from_numpy(np.array(examples[first : first + batch_size]))
-            outputs.append(module(plain(batch)))
+            outputs.append(module(transform(batch)))
     return torch.cat(outputs) if outputs else torch.empty(0, 0)

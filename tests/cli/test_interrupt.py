@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 COMMAND = Path(sys.executable).with_name("classkinfy")
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -131,6 +134,12 @@ def check_whole(path: Path) -> None:
         assert all(len(row) == len(header) for row in rows)
     elif path.suffix == ".npy":
         np.load(path).sum()
+    elif path.suffix == ".ckpt":
+        assert torch.load(path, weights_only=True)["epoch"] >= 0
+    elif path.name.startswith("events.out.tfevents"):
+        EventAccumulator(str(path)).Reload()
+    elif path.suffix == ".yaml":
+        yaml.safe_load(path.read_text())
     else:
         raise AssertionError(f"a run holds {path.name}, which no test reads")
 
@@ -139,7 +148,11 @@ def check_whole(path: Path) -> None:
     ("number", "begun", "kept"),
     [
         (signal.SIGINT, "cache/.cache.*", {"recipe.json", "split.csv"}),
-        (signal.SIGTERM, "log/grader_mel/metrics.csv", {"severity.csv", "classifier.safetensors"}),
+        (
+            signal.SIGTERM,
+            "log/grader_mel/csv/*/metrics.csv",
+            {"severity.csv", "classifier.safetensors"},
+        ),
     ],
     ids=["decoding", "training"],
 )

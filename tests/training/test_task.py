@@ -1,0 +1,149 @@
+"""One training: what is drawn, that it goes on where it stopped, on one process and on two."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from classkinfy_export.errors import DataError
+from classkinfy_export.recipes import FitRecipe, Hardware
+from classkinfy_export.training import task
+
+TRAINER = Path(__file__).parent / "trainer.py"
+RNG = np.random.default_rng(0)
+LABELS = np.repeat(np.arange(3), (120, 60, 20)).astype(np.int64)
+EXAMPLES = (RNG.normal(size=(200, 8)) + 2.0 * np.eye(3, 8)[LABELS]).astype(np.float32)
+VAL = np.arange(0, 200, 4)
+TRAIN = np.setdiff1d(np.arange(200), VAL)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def train(
+    folder: Path,
+    *,
+    stop: int | None = None,
+    steps: list[int] | None = None,
+    val: npt.NDArray[np.int64] = VAL,
+    devices: int = 1,
+    **recipe: Any,
+) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
+
+    def progress(done: int, total: int) -> None:
+        if steps is not None:
+            steps.append(done)
+        if stop is not None and done == stop:
+            raise StoppedError
+
+    settings = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "ema_decay": 0.9}
+    task.fit(
+        module,
+        EXAMPLES,
+        LABELS,
+        train=TRAIN,
+        val=val,
+        outputs=3,
+        recipe=FitRecipe.model_validate(settings | recipe),
+        seed=0,
+        folder=folder,
+        hardware=Hardware(devices=devices),
+        progress=progress,
+    )
+    return module
+
+
+def weights(module: nn.Module) -> npt.NDArray[np.float32]:
+    return nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "shares"),
+    [("natural", (0.6, 0.3, 0.1)), ("square_root", (0.47, 0.33, 0.19)), ("balanced", (1 / 3,) * 3)],
+)
+def test_classes_are_drawn_as_asked(sampling: str, shares: tuple[float, ...]) -> None:
+    chances = task._chances(LABELS, sampling)
+    draw = task._Draw(np.arange(200), chances, batch=20, seed=0, rank=0, processes=1)
+    drawn: Counter[int] = Counter()
+    for epoch in range(50):
+        draw.set_epoch(epoch)
+        rows = list(draw)
+        assert len(rows) == len(draw) == 200
+        if sampling == "natural":
+            assert sorted(rows) == list(range(200))
+        drawn.update(LABELS[rows].tolist())
+    for label, share in enumerate(shares):
+        assert drawn[label] / drawn.total() == pytest.approx(share, abs=0.02)
+
+
+def test_processes_share_the_batches_that_one_would_draw() -> None:
+    def batches(rank: int, processes: int) -> npt.NDArray[np.int64]:
+        draw = task._Draw(TRAIN, None, batch=16, seed=1, rank=rank, processes=processes)
+        draw.set_epoch(3)
+        return np.array(list(draw)).reshape(-1, 16 // processes)
+
+    whole, halves = batches(0, 1), [batches(rank, 2) for rank in range(2)]
+    for batch, *shares in zip(whole, *halves, strict=True):
+        assert sorted(batch) == sorted(np.concatenate(shares))
+
+
+@pytest.mark.parametrize(
+    ("stop", "schedule"), [(1, "one_cycle"), (27, "one_cycle"), (53, "plateau")]
+)
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
+    tmp_path: Path, stop: int, schedule: str
+) -> None:
+    whole = train(tmp_path / "whole", schedule=schedule)
+    with pytest.raises(StoppedError):
+        train(tmp_path / "stopped", schedule=schedule, stop=stop)
+    steps: list[int] = []
+    continued = train(tmp_path / "stopped", schedule=schedule, steps=steps)
+    assert steps == list(range((stop - 1) // 9 * 9 + 1, 55)), "nine steps an epoch, six epochs"
+    np.testing.assert_array_equal(weights(continued), weights(whole))
+    assert not list(tmp_path.rglob("*.ckpt")), "what it went on from is no longer needed"
+
+
+def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    """A rate so high that it only gets worse after a while."""
+    module = train(tmp_path, epochs=60, patience=4, learning_rate=0.3, ema_decay=0.0)
+    (log,) = tmp_path.rglob("metrics.csv")
+    watched = pd.read_csv(log)["val_balanced_accuracy"].dropna()
+    assert len(watched) < 60
+    assert watched.idxmax() == watched.index[-5]
+    predicted = task.predict(module, EXAMPLES[VAL]).argmax(dim=1).numpy()
+    recalls = [(predicted[LABELS[VAL] == c] == c).mean() for c in range(3)]
+    assert np.mean(recalls) == pytest.approx(watched.max(), abs=1e-6)
+
+
+def test_watching_an_empty_validation_part_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="validation part, and it is empty"):
+        train(tmp_path, val=np.array([], np.int64), patience=3)
+
+
+def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
+    losses, states = [], []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        command = [sys.executable, str(TRAINER), str(folder), str(devices)]
+        subprocess.run(command, check=True, timeout=300, capture_output=True)
+        (log,) = folder.rglob("metrics.csv")
+        losses.append(pd.read_csv(log)["train_loss"].dropna().to_numpy())
+        states.append([torch.load(path) for path in sorted(folder.glob("*.pt"))])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert [len(group) for group in states] == [1, 2]
+    for name, value in states[0][0].items():
+        for other in states[1]:
+            np.testing.assert_allclose(other[name], value, atol=1e-5)
