@@ -29,7 +29,7 @@ _CENTRE = 0.16
 _REACH, _DARK_REACH = 4 / 15, 0.1
 """How far a region is followed, shares of the longer side."""
 _STRIDE = 4
-"""At once, pixels; the mask has few gaps that this leaps, for it was closed."""
+"""At once, pixels. Gaps of up to three are leapt; a closed mask has few of them."""
 _THRESHOLD_SHARE = 0.85
 """Of Otsu's threshold: experts draw outlines more generous than it."""
 
