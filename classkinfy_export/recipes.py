@@ -108,7 +108,7 @@ class FitRecipe(_Frozen):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     schedule: Literal["one_cycle", "plateau"] = "one_cycle"
-    """``plateau`` cuts the rate to a tenth after 5 epochs without a better validation loss."""
+    """``plateau``: the rate times 0.3 after 5 epochs without a better balanced accuracy."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better balanced accuracy, and keep the best epoch."""
     sampling: Literal["natural", "square_root", "balanced"] = "square_root"

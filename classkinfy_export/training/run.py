@@ -39,7 +39,15 @@ from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
 from classkinfy_export.stages.network import Network, make_head
 from classkinfy_export.stages.screen import Profiles
-from classkinfy_export.training import cache, calibration, metrics, screen, task, weights
+from classkinfy_export.training import (
+    batches,
+    cache,
+    calibration,
+    metrics,
+    screen,
+    task,
+    weights,
+)
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -258,7 +266,7 @@ class _Job:
                 f"no training image of {dx!r} has a severity",
                 hint="take it out of 'graded', or give severities for it",
             )
-        examples: task.Examples
+        examples: batches.Examples
         torch.manual_seed(recipe.seed)
         if recipe.graders.network is None:
             examples = embeddings

@@ -1,10 +1,10 @@
-"""One supervised training, of a network or of a head: a Lightning module, its data, its trainer."""
+"""One supervised training, of a network or of a head: a Lightning module and its trainer."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +17,13 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import AugmentRecipe, FitRecipe, Hardware
 from classkinfy_export.training.augment import Augment
+from classkinfy_export.training.batches import Batches, Examples, Labels, Rows
 from classkinfy_export.training.loss import Loss
-
-Examples = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
 
 _LAST, _BEST = "last", "best"
 _KNOWN = (
@@ -141,90 +138,6 @@ class _Progress(lightning.Callback):
         self.progress(trainer.global_step, int(trainer.estimated_stepping_batches))
 
 
-class _Rows(Dataset[tuple[Examples, int]]):
-    def __init__(self, examples: Examples, labels: Labels) -> None:
-        self.examples, self.labels = examples, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, row: int) -> tuple[Examples, int]:
-        return np.array(self.examples[row]), int(self.labels[row])
-
-
-class _Draw(Sampler[int]):
-    """The rows of an epoch in whole batches, of which each process takes its share.
-
-    Each epoch has a seed of its own, so what is drawn depends neither on what was drawn before nor
-    on the number of processes.
-    """
-
-    def __init__(
-        self,
-        rows: npt.NDArray[np.int64],
-        chances: npt.NDArray[np.float64] | None,
-        *,
-        batch: int,
-        seed: int,
-        rank: int,
-        processes: int,
-    ) -> None:
-        self.rows, self.chances, self.seed = rows, chances, seed
-        self.rank, self.processes = rank, processes
-        self.drawn = len(rows) // batch * batch
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.drawn // self.processes
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch begins."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        if self.chances is None:
-            order = rng.permutation(self.rows)
-        else:
-            order = rng.choice(self.rows, len(self.rows), p=self.chances)
-        return iter(order[: self.drawn][self.rank :: self.processes].tolist())
-
-
-class _Data(lightning.LightningDataModule):
-    def __init__(
-        self,
-        rows: _Rows,
-        train: npt.NDArray[np.int64],
-        val: npt.NDArray[np.int64],
-        recipe: FitRecipe,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.rows, self.train, self.val = rows, train, val
-        self.recipe, self.seed = recipe, seed
-
-    def train_dataloader(self) -> DataLoader[tuple[Examples, int]]:
-        assert self.trainer is not None
-        batch = min(self.recipe.batch_size, len(self.train))
-        processes = self.trainer.world_size
-        draw = _Draw(
-            self.train,
-            _chances(self.rows.labels[self.train], self.recipe.sampling),
-            batch=batch // processes * processes,
-            seed=self.seed,
-            rank=self.trainer.global_rank,
-            processes=processes,
-        )
-        # A generator of its own, for a loader draws a number each time it begins.
-        own = torch.Generator()
-        return DataLoader(self.rows, batch // processes, sampler=draw, generator=own)
-
-    def val_dataloader(self) -> DataLoader[tuple[Examples, int]] | list[Any]:
-        if len(self.val) == 0:
-            return []
-        return DataLoader(self.rows, batch_size=64, sampler=self.val.tolist())
-
-
 def fit(
     module: nn.Module,
     examples: Examples,
@@ -306,9 +219,9 @@ def fit(
             use_distributed_sampler=False,
         )
         state = folder / f"{_LAST}.ckpt"
-        data = _Data(_Rows(examples, labels), train, val, recipe, seed)
+        batches = Batches(Rows(examples, labels), train, val, recipe, seed)
         try:
-            trainer.fit(task, data, ckpt_path=state if state.is_file() else None)
+            trainer.fit(task, batches, ckpt_path=state if state.is_file() else None)
         except SystemExit:
             raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     if recipe.patience is not None:
@@ -324,15 +237,6 @@ def _transform(examples: Examples, recipe: AugmentRecipe, aspect: float) -> nn.M
     if examples.dtype != np.uint8:
         return nn.Identity()
     return Augment(recipe, examples.shape[1], aspect)
-
-
-def _chances(labels: Labels, sampling: str) -> npt.NDArray[np.float64] | None:
-    """Return each row's chance to be drawn next; None if each is to be drawn once."""
-    if sampling == "natural":
-        return None
-    counts = np.bincount(labels)[labels].astype(np.float64)
-    chances = counts ** {"square_root": -0.5, "balanced": -1.0}[sampling]
-    return chances / float(chances.sum())
 
 
 def _precision(recipe: FitRecipe) -> Literal["32-true", "bf16-mixed", "16-mixed"]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import FitRecipe, Hardware
-from classkinfy_export.training import task
+from classkinfy_export.training import batches, task
 
 TRAINER = Path(__file__).parent / "trainer.py"
 RNG = np.random.default_rng(0)
@@ -75,8 +75,8 @@ def weights(module: nn.Module) -> npt.NDArray[np.float32]:
     [("natural", (0.6, 0.3, 0.1)), ("square_root", (0.47, 0.33, 0.19)), ("balanced", (1 / 3,) * 3)],
 )
 def test_classes_are_drawn_as_asked(sampling: str, shares: tuple[float, ...]) -> None:
-    chances = task._chances(LABELS, sampling)
-    draw = task._Draw(np.arange(200), chances, batch=20, seed=0, rank=0, processes=1)
+    chances = batches.chances(LABELS, sampling)
+    draw = batches.Draw(np.arange(200), chances, batch=20, seed=0, rank=0, processes=1)
     drawn: Counter[int] = Counter()
     for epoch in range(50):
         draw.set_epoch(epoch)
@@ -90,12 +90,12 @@ def test_classes_are_drawn_as_asked(sampling: str, shares: tuple[float, ...]) ->
 
 
 def test_processes_share_the_batches_that_one_would_draw() -> None:
-    def batches(rank: int, processes: int) -> npt.NDArray[np.int64]:
-        draw = task._Draw(TRAIN, None, batch=16, seed=1, rank=rank, processes=processes)
+    def shares_of(rank: int, processes: int) -> npt.NDArray[np.int64]:
+        draw = batches.Draw(TRAIN, None, batch=16, seed=1, rank=rank, processes=processes)
         draw.set_epoch(3)
         return np.array(list(draw)).reshape(-1, 16 // processes)
 
-    whole, halves = batches(0, 1), [batches(rank, 2) for rank in range(2)]
+    whole, halves = shares_of(0, 1), [shares_of(rank, 2) for rank in range(2)]
     for batch, *shares in zip(whole, *halves, strict=True):
         assert sorted(batch) == sorted(np.concatenate(shares))
 
