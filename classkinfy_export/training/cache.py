@@ -32,7 +32,7 @@ from classkinfy_export.stages.screen import Measure
 
 Progress = Callable[[int, int], None]
 
-_VERSION = "5"
+_VERSION = "6"
 
 
 def pixels(side: int) -> str:

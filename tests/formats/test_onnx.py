@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import everywhere
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Dtype, StageSpec, TensorSpec
 from classkinfy_export.data import synthetic
+from classkinfy_export.formats.onnx import graph
 from classkinfy_export.frame import frame
 
 
@@ -92,3 +96,41 @@ def test_graphs_hold_static_shapes_only(trunk_bundle: Path, stage: str) -> None:
         dims = value.type.tensor_type.shape.dim
         assert all(d.dim_value > 0 and not d.dim_param for d in dims), value.name
     assert np.prod([d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]) > 1
+
+
+class Constants(torch.nn.Module):
+    """Constants of equal bytes: two that are one, and one of another type, shape and sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("first", "second"):
+            self.register_buffer(name, torch.arange(4.0))
+        self.register_buffer("whole", torch.zeros(4, dtype=torch.int32))
+        self.register_buffer("zero", torch.zeros(4))
+        self.register_buffer("negative", -torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "sum": (x + self.first) * self.second,
+            "whole": x.to(torch.int32) + self.whole,
+            "sign": torch.cat((1.0 / (x * self.zero), 1.0 / (x * self.negative)), dim=1),
+        }
+
+
+def test_equal_constants_are_stored_once_and_others_apart() -> None:
+    def tensor(name: str, dtype: Dtype, width: int = 4) -> TensorSpec:
+        return TensorSpec(name=name, dtype=dtype, shape=(1, width), unit="")
+
+    spec = StageSpec(
+        name="constants",
+        kind="screen",
+        inputs=(tensor("x", "float32"),),
+        outputs=(tensor("sum", "float32"), tensor("whole", "int32"), tensor("sign", "float32", 8)),
+    )
+    stored = graph.export(Constants(), spec, opset=18).graph.initializer
+    values = [onnx.numpy_helper.to_array(t) for t in stored]
+    assert sum(np.array_equal(v, np.arange(4.0)) for v in values) == 1
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    runs = everywhere.export(Constants(), spec)
+    for output, wanted in runs["pytorch"](x).items():
+        np.testing.assert_array_equal(runs["onnxruntime"](x)[output], wanted, err_msg=output)
