@@ -12,6 +12,7 @@ from classkinfy_export.cli import (
     data,
     demo,
     doctor,
+    evaluate,
     export,
     inspect,
     predict,
@@ -52,6 +53,7 @@ app.command("doctor")(doctor.command)
 app.command("demo")(demo.command)
 app.add_typer(data.app, name="data")
 app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
+from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.latency.host import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.verify import ParityReport
@@ -107,6 +108,7 @@ def render(bundle: Bundle, progress: Progress = lambda done, total: None) -> str
     accuracy = _read(_Accuracy, evidence, "accuracy", problems)
     parity = _read(ParityReport, evidence, "parity", problems)
     latency = _read(LatencyReport, evidence, "latency", problems)
+    evaluation = _read(Evaluation, evidence, "evaluation", problems)
     gallery: examples.Gallery | None = None
     steps = 1
     try:
@@ -130,12 +132,13 @@ def render(bundle: Bundle, progress: Progress = lambda done, total: None) -> str
         problems=problems,
         gallery=gallery,
         accuracy=accuracy,
+        evaluation=evaluation,
         parts=_PARTS,
         sides=_sides(manifest, accuracy),
         parity=parity,
         runs=_runs(parity),
         latency=latency,
-        plots=_plots(manifest, accuracy, parity, latency),
+        plots=_plots(manifest, accuracy, parity, latency) | _curves(evaluation),
     )
     progress(steps, steps)
     return text
@@ -255,6 +258,18 @@ def _plots(
         if staged:
             drawn["stages"] = plots.stages(staged)
     return drawn
+
+
+def _curves(evaluation: Evaluation | None) -> dict[str, plots.Plot]:
+    if evaluation is None:
+        return {}
+    found = evaluation.figures
+    areas = {dx: found[f"auroc/{dx}"].value for dx in evaluation.curves if f"auroc/{dx}" in found}
+    curves = {dx: evaluation.curves[dx] for dx in areas}
+    return {
+        "roc": plots.roc(curves, areas),
+        "reliability": plots.reliability(evaluation.reliability),
+    }
 
 
 def _environment() -> Environment:

@@ -1,8 +1,9 @@
 """The report's plots: matplotlib drawn to SVG, the same figures to the same bytes.
 
-A plot is given as a data URI, so that the ids inside one SVG never meet those of another. Colours
-are Okabe and Ito's for runtimes and Tol's muted set for stages: both are told apart by
-colour-blind readers. Every plot is as wide as a phone can show without shrinking its text away.
+A plot goes into a page as a data URI, so that the ids inside one SVG never meet those of another.
+Colours are Okabe and Ito's for runtimes and Tol's muted set for stages and classes: both are told
+apart by colour-blind readers. Every plot is as wide as a phone can show without shrinking its text
+away.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from classkinfy_export.evaluation.report import Bin, Curve
 from classkinfy_export.latency.host import Latency
 from classkinfy_export.parity.compare import TensorParity
 
@@ -58,12 +60,17 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawn plot. ``source`` is a data URI of an SVG; sizes are CSS pixels."""
+    """One drawn plot; sizes are CSS pixels."""
 
-    source: str
+    svg: bytes
     alt: str
     width: int
     height: int
+
+    @property
+    def source(self) -> str:
+        """The SVG as a data URI."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
@@ -127,6 +134,51 @@ def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[
         _legend(figure, handles)
         told = ", ".join(f"{n} {v:.2f}" for n, v in zip(classes, values, strict=True))
         return _finish(figure, f"Recall of each class: {told}; mean {mean:.2f}.")
+
+
+def roc(curves: Mapping[str, Curve], areas: Mapping[str, float]) -> Plot:
+    """Draw the receiver operating characteristic of each class against the rest.
+
+    Args:
+        curves: by class.
+        areas: under them, by class.
+    """
+    with _style():
+        figure, axes = _figure(_WIDTH * 0.9)
+        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+        handles = []
+        for number, (name, curve) in enumerate(curves.items()):
+            colour, label = _STAGES[number % len(_STAGES)], f"{_short(name)} {areas[name]:.3f}"
+            axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=colour)
+            handles.append(Line2D([], [], color=colour, label=label))
+        axes.set_xlabel("false positive rate, 1 - specificity")
+        axes.set_ylabel("true positive rate, sensitivity")
+        axes.grid()
+        _legend(figure, handles)
+        told = ", ".join(f"{name} {areas[name]:.3f}" for name in curves)
+        return _finish(figure, f"ROC of each class against the rest; areas: {told}.")
+
+
+def reliability(bins: Sequence[Bin]) -> Plot:
+    """Draw accuracy over confidence; the larger a dot, the more images it stands for.
+
+    Args:
+        bins: of confidence, each with an image at least.
+    """
+    total = sum(b.n for b in bins)
+    with _style():
+        figure, axes = _figure(_WIDTH * 0.8)
+        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+        x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
+        axes.plot(x, y, color="#0072B2", linewidth=1)
+        axes.scatter(x, y, s=[20 + 600 * b.n / total for b in bins], color="#0072B2", alpha=0.6)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("confidence of the likeliest class")
+        axes.set_ylabel("how often it is right")
+        axes.grid()
+        told = ", ".join(f"{b.accuracy:.2f} right at {b.confidence:.2f} ({b.n})" for b in bins)
+        return _finish(figure, f"Reliability: {told}.")
 
 
 def parity(rows: Sequence[TensorParity]) -> Plot:
@@ -277,8 +329,7 @@ def _finish(figure: Figure, alt: str) -> Plot:
     nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
     figure.savefig(buffer, format="svg", metadata=nothing)
     width, height = (round(inches * 96) for inches in figure.get_size_inches())
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return Plot(f"data:image/svg+xml;base64,{encoded}", alt, width, height)
+    return Plot(buffer.getvalue(), alt, width, height)
 
 
 def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:

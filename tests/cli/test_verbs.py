@@ -432,6 +432,19 @@ def test_a_run_is_trained_exported_and_its_figures_go_with_the_bundle(
     assert opened.manifest.stage("classify").inputs[0].shape == (1, 96, 128, 3)
     assert [spec.diagnosis for spec in opened.manifest.stages if spec.diagnosis] == ["mel"]
 
+    # Evaluated on its test part, the run has the figures that training measured.
+    judged = classkinfy("evaluate", run, "--data", lesions, "--json")
+    assert judged.exit_code == 0, judged.stderr
+    figures = json.loads(judged.stdout)["figures"]
+    test = metrics["classifier"]["test"]
+    for name in ("accuracy", "balanced_accuracy", "ece"):
+        assert figures[name][0] == pytest.approx(test[name], abs=1e-5), name
+    shown = classkinfy("evaluate", run, "--data", lesions, "--part", "val")
+    assert f"{metrics['data']['name']}, val: " in shown.stdout
+    assert DISCLAIMER in shown.stdout
+    whole = classkinfy("evaluate", out, "--data", lesions, "--runtime", "pytorch")
+    whole.refused("cannot be evaluated whole", "--split")
+
 
 # demo, help, version
 
@@ -480,7 +493,7 @@ def test_help_names_every_verb_and_the_disclaimer(classkinfy: Classkinfy) -> Non
     assert DISCLAIMER in text
     for verb in (
         *("doctor", "demo", "data", "train", "export", "inspect"),
-        *("verify", "bench", "predict", "report"),
+        *("evaluate", "verify", "bench", "predict", "report"),
     ):
         assert f" {verb} " in text
 

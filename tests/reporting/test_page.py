@@ -113,7 +113,33 @@ ACCURACY: dict[str, Any] = {
     "classifier": {"val": PART, "calib": {"n": 0}, "test": PART},
     "graders": {"mel": {"val": {"n": 0}, "calib": {"n": 0}, "test": PART}},
 }
-EVERYTHING = {"accuracy": ACCURACY, "parity": PARITY, "latency": LATENCY}
+EVALUATION: dict[str, Any] = {
+    "data": "drawn, test",
+    "runtime": "onnxruntime staged",
+    "n": 5,
+    "lesions": 4,
+    "accepted": 1.0,
+    "classes": ["mel", "nv"],
+    "figures": {
+        "balanced_accuracy": [0.7512, 0.61, 0.83],
+        "auroc/mel": [0.912, 0.8, 0.95],
+        "auroc/nv": [0.87, 0.8, 0.9],
+    },
+    "sensitivity": {"mel": {"0.9": [0.4, 0.3, 0.6]}},
+    "confusion_matrix": [[1, 1], [0, 3]],
+    "reliability": [{"n": 5, "confidence": 0.7, "accuracy": 0.8}],
+    "curves": {
+        name: {"false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 0.9, 1]}
+        for name in ("mel", "nv")
+    },
+    "slices": {},
+}
+EVERYTHING = {
+    "accuracy": ACCURACY,
+    "evaluation": EVALUATION,
+    "parity": PARITY,
+    "latency": LATENCY,
+}
 
 
 def make_bundle(
@@ -241,7 +267,7 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
 
 def test_plots_are_svg_without_links_and_each_has_its_alt_text(tmp_path: Path) -> None:
     images = Page(render(make_bundle(tmp_path / "b", EVERYTHING))).all("img")
-    assert len(images) == 5
+    assert len(images) == 7
     for image in images:
         svg = base64.b64decode(str(image["src"]).split(",", 1)[1]).decode()
         declared = re.findall(r'(\S+)="https?://', svg)
@@ -257,6 +283,13 @@ def test_the_page_says_that_it_is_no_medical_device_and_that_severity_is_a_proxy
         assert DISCLAIMER in page.text
         assert page.text.count(PROXY_NOTICE) >= 2
         assert "split is by lesion" in page.text
+
+
+def test_an_evaluation_is_shown_with_its_intervals(tmp_path: Path) -> None:
+    text = Page(render(make_bundle(tmp_path / "b", EVERYTHING))).text
+    assert "Evaluated on drawn, test" in text
+    assert "balanced accuracy 0.751 0.610 0.830" in text
+    assert "sensitivity, mel at specificity 0.9 0.400 0.300 0.600" in text
 
 
 def test_missing_evidence_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""How good a model is: figures with intervals, on any data, from any runtime."""

@@ -1,0 +1,68 @@
+"""What an evaluation says, as it is kept in JSON."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Figure(NamedTuple):
+    """A figure and its 95 % interval, by bootstrap over lesions."""
+
+    value: float
+    low: float
+    high: float
+
+
+Figures = dict[str, Figure]
+"""By name, as ``recall/mel`` or ``balanced_accuracy``."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Slice(_Frozen):
+    """A part of the images."""
+
+    n: int
+    figures: Figures
+
+
+class Bin(_Frozen):
+    """Answers of about one confidence."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Curve(_Frozen):
+    """A receiver operating characteristic, from (0, 0) to (1, 1)."""
+
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+
+
+class Evaluation(_Frozen):
+    """A classifier on a set of images."""
+
+    data: str
+    """The data set's name, and the part of it."""
+    runtime: str
+    n: int
+    lesions: int
+    accepted: float
+    """Share of the images that the quality rules accept; the figures are over all."""
+    classes: tuple[str, ...]
+    figures: Figures
+    sensitivity: dict[str, Figures]
+    """Of each malignant class, by the specificity it is had at."""
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    """Rows are the true classes."""
+    reliability: tuple[Bin, ...]
+    curves: dict[str, Curve]
+    """Of each class against the rest."""
+    slices: dict[str, dict[str, Slice]]
+    """By ``age``, ``sex`` and ``site``."""

@@ -1,0 +1,167 @@
+"""Whatever holds a classifier, on a data set: a bundle, a training run, a single checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classkinfy_export import files, runtimes
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.manifest import MANIFEST
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import BundleError, DataError, require
+from classkinfy_export.evaluation.report import Evaluation
+from classkinfy_export.recipes import ExportRecipe, Form
+from classkinfy_export.runtimes.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from classkinfy_export.data.dataset import Dataset
+
+Report = Callable[[str, int, int], None]
+
+_CHECKPOINTS = (".safetensors", ".pth", ".pt")
+_RUN, _SPLIT = "metrics.json", "split.csv"
+
+
+def evaluate(
+    target: Path,
+    data: Path,
+    *,
+    split_csv: Path | None = None,
+    part: str = "test",
+    runtime: str | None = None,
+    form: Form = "staged",
+    threads: int = 1,
+    out: Path | None = None,
+    report: Report = lambda what, done, total: None,
+) -> Evaluation:
+    """Answer for every image of a data set, and evaluate the answers.
+
+    Of a split, only one part is evaluated. A run brings its own; a bundle needs it for the data
+    that its run was trained on.
+
+    Args:
+        target: a bundle, a training run's folder, or a checkpoint of a classifier.
+        data: a data set's folder, in any supported layout.
+        split_csv: the data's split; a run's own by default, where it is of these data.
+        part: of the split.
+        runtime: ONNX Runtime for a bundle by default; runs and checkpoints have PyTorch alone.
+        form: of a bundle.
+        threads: of the runtime.
+        out: a folder for ``evaluation.json``, ``answers.csv`` and plots, when given.
+        report: told of progress.
+
+    Raises:
+        BundleError: ``target`` is none of these, or has not what is asked for.
+        DataError: the data cannot be read, nothing is left of them to evaluate, or the model was
+            trained on some of them and no split tells on which.
+        MissingDependencyError: the ``train`` extra is not installed; of ``out``, ``report``.
+    """
+    for module in ("pandas", "sklearn", "scipy"):
+        require(module, extra="train", purpose="evaluation")
+    if out is not None:
+        require("matplotlib", extra="report", purpose="drawing an evaluation")
+    from classkinfy_export.data.dataset import open_dataset
+    from classkinfy_export.evaluation import answers
+    from classkinfy_export.evaluation.evaluate import evaluate as judge
+
+    with _opened(target) as bundle:
+        taxonomy = bundle.manifest.taxonomy
+        dataset = open_dataset(data, taxonomy)
+        split_csv = split_csv or _own_split(target, dataset)
+        trained = bundle.manifest.provenance.data.get("fingerprint")
+        if split_csv is None and trained == dataset.fingerprint():
+            raise DataError(
+                f"{target} was trained on a part of {dataset.name}: it cannot be evaluated whole",
+                hint="give --split, the split.csv of its training run",
+            )
+        records = dataset.records if split_csv is None else _part(dataset, split_csv, part)
+        name = runtime or ("onnxruntime" if bundle.path == target else "pytorch")
+        with runtimes.get(name).open(bundle, threads=threads) as engine:
+            given = answers.collect(
+                Session(engine, form),
+                records,
+                progress=lambda done, total: report("answering", done, total),
+            )
+        report("drawing lesions again", 0, 1)
+        result = judge(
+            given,
+            taxonomy,
+            data=dataset.name if split_csv is None else f"{dataset.name}, {part}",
+            runtime=f"{name} {form}",
+        )
+        if bundle.path == target:
+            writer.add_evidence(bundle, "evaluation", result.model_dump(mode="json"))
+    if out is not None:
+        _keep(out, result, given)
+    return result
+
+
+def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
+    from classkinfy_export.reporting import plots
+
+    areas = {dx: result.figures[f"auroc/{dx}"].value for dx in result.curves}
+    drawn = {
+        "confusion": plots.confusion(result.classes, result.confusion_matrix),
+        "reliability": plots.reliability(result.reliability),
+        "roc": plots.roc(result.curves, areas),
+    }
+    for name, plot in drawn.items():
+        files.write(out / f"{name}.svg", plot.svg)
+    files.write(out / "answers.csv", given.to_csv(lineterminator="\n").encode())
+    files.write(out / "evaluation.json", f"{result.model_dump_json(indent=2)}\n".encode())
+
+
+@contextmanager
+def _opened(target: Path) -> Iterator[Bundle]:
+    """Open a bundle; of a run or a checkpoint, make one that holds PyTorch alone."""
+    if target.suffix == writer.ARCHIVE_SUFFIX or (target / MANIFEST).is_file():
+        yield Bundle.open(target)
+        return
+    run = (target / _RUN).is_file()
+    if not run and not (target.is_file() and target.suffix in _CHECKPOINTS):
+        raise BundleError(
+            f"{target} is no bundle, no finished training run and no checkpoint",
+            hint="give what 'classkinfy export' or 'classkinfy train' wrote",
+        )
+    require("torch", extra="train", purpose="evaluating weights")
+    from classkinfy_export.jobs import export
+
+    recipe = ExportRecipe(name="evaluation", formats=("pytorch",), golden=False)
+    sources = export.from_run(target) if run else export.from_files(target, {}, recipe)
+    info = sources.classifier.info
+    if info.hair_removal is not None:
+        recipe = recipe.model_copy(update={"hair_removal": info.hair_removal})
+    if info.working_size is not None:
+        capture = recipe.capture.model_copy(update=info.working_size.model_dump())
+        recipe = recipe.model_copy(update={"capture": capture})
+    with tempfile.TemporaryDirectory(prefix="classkinfy.") as temporary:
+        yield export.export(sources, recipe, Path(temporary) / "bundle")
+
+
+def _own_split(target: Path, dataset: Dataset) -> Path | None:
+    """Return a run's split, if it is of these data."""
+    path = target / _SPLIT
+    if not path.is_file():
+        return None
+    from classkinfy_export.data.folder import read_table
+
+    known = set(read_table(path, ("image_id", "part"))["image_id"])
+    return path if known & set(dataset.records.index) else None
+
+
+def _part(dataset: Dataset, split_csv: Path, part: str) -> pd.DataFrame:
+    from classkinfy_export.data import splits
+
+    if part not in splits.PARTS:
+        raise DataError(f"{part!r} is no part of a split", hint=", ".join(splits.PARTS))
+    chosen = splits.read(split_csv, dataset)["part"] == part
+    records = dataset.records[chosen[dataset.records.index]]
+    if not len(records):
+        raise DataError(f"{split_csv} puts no image into {part!r}", hint="choose another --part")
+    return records
