@@ -65,6 +65,9 @@ SCREEN_FEATURES = {
 }
 """The columns of ``features``, in order, each with its unit."""
 
+SCREEN_VERSION = 6
+"""Of what ``lesion_mask`` and ``features`` hold; it changes with how they are measured."""
+
 SCREEN_SCALE = 8
 """Pixels of ``clean`` along one pixel of ``lesion_mask``; a rest at the edge is left out."""
 

@@ -14,7 +14,13 @@ import torch
 from filelock import FileLock
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import Capture, GraderVariant, NetworkSpec, QualityRule
+from classkinfy_export.contract import (
+    SCREEN_VERSION,
+    Capture,
+    GraderVariant,
+    NetworkSpec,
+    QualityRule,
+)
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
@@ -79,7 +85,7 @@ def _screen(taxonomy: Taxonomy) -> Checkpoint:
     torch.manual_seed(9)
     profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)
     profiles.scale.fill_(0.05)
-    info = CheckpointInfo(role="screen", taxonomy=taxonomy)
+    info = CheckpointInfo(role="screen", taxonomy=taxonomy, screen_version=SCREEN_VERSION)
     return Checkpoint(info, profiles, weights_sha256(profiles))
 
 

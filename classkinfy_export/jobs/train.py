@@ -26,7 +26,10 @@ def train(
         MissingDependencyError: the ``train`` extra is not installed.
         DataError: the data set cannot be read, or ``out`` holds another run.
     """
-    for module in ("torch", "lightning", "torchmetrics", "pandas", "sklearn", "skimage"):
+    for module in (
+        *("torch", "torchvision", "timm", "lightning", "tensorboard", "torchmetrics"),
+        *("pandas", "scipy", "sklearn", "skimage"),
+    ):
         require(module, extra="train", purpose="training")
     from classkinfy_export.data.dataset import open_dataset
     from classkinfy_export.training import run

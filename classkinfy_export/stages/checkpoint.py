@@ -18,7 +18,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor, nn
 
-from classkinfy_export.contract import GraderVariant, NetworkSpec, WorkingSize
+from classkinfy_export.contract import (
+    SCREEN_VERSION,
+    GraderVariant,
+    NetworkSpec,
+    WorkingSize,
+)
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import explain
 from classkinfy_export.stages.network import Network, make_head
@@ -50,12 +55,19 @@ class CheckpointInfo(BaseModel):
     """The size of the images it was trained on, before the network's resize, where known."""
     hair_removal: bool | None = None
     """Whether it was trained on images without their hair, where known."""
+    screen_version: int | None = None
+    """For the screen: ``contract.SCREEN_VERSION`` of the features it was fitted on."""
 
     @model_validator(mode="after")
     def _outputs_fit_taxonomy(self) -> Self:
         if (self.network is None) != (self.role == "screen"):
             raise ValueError("a classifier or a grader needs 'network', a screen has none")
         if self.network is None:
+            if self.screen_version != SCREEN_VERSION:
+                raise ValueError(
+                    f"the profiles are fitted on features of version {self.screen_version}, this "
+                    f"toolkit measures version {SCREEN_VERSION}; run 'classkinfy train' again"
+                )
             return self
         names = self.taxonomy.classes if self.role == "classifier" else self.taxonomy.severities
         if self.network.outputs != len(names):

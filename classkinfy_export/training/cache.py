@@ -23,7 +23,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from classkinfy_export.contract import SCREEN_FEATURES, SCREEN_SCALE, Capture, WorkingSize
+from classkinfy_export.contract import (
+    SCREEN_FEATURES,
+    SCREEN_SCALE,
+    SCREEN_VERSION,
+    Capture,
+    WorkingSize,
+)
 from classkinfy_export.frame import frame
 from classkinfy_export.imaging.layout import to_pixels, to_planes
 from classkinfy_export.imaging.resize import Resize
@@ -32,7 +38,8 @@ from classkinfy_export.stages.screen import Measure
 
 Progress = Callable[[int, int], None]
 
-_VERSION = "6"
+_VERSION = 1
+"""Of ``prepare`` and the resize; the screen has a version of its own."""
 
 
 def pixels(side: int) -> str:
@@ -102,7 +109,14 @@ class _Keep(nn.Module):
 
 def _key(paths: list[str], size: WorkingSize, hair_removal: bool) -> str:
     digest = hashlib.sha256()
-    settings = [_VERSION, *size.as_tuple(), hair_removal, SCREEN_SCALE, *SCREEN_FEATURES]
+    settings = [
+        _VERSION,
+        SCREEN_VERSION,
+        *size.as_tuple(),
+        hair_removal,
+        SCREEN_SCALE,
+        *SCREEN_FEATURES,
+    ]
     digest.update(json.dumps(settings).encode())
     for path in paths:
         status = Path(path).stat()

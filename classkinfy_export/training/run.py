@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from classkinfy_export import files
-from classkinfy_export.contract import Capture
+from classkinfy_export.contract import SCREEN_VERSION, Capture
 from classkinfy_export.data import masks, splits
 from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
@@ -157,7 +157,8 @@ class _Job:
         else:
             train = self._rows("train")
             profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
-            files.write(path, checkpoint.to_bytes(_finished(self._info(role="screen"), profiles)))
+            info = self._info(role="screen", screen_version=SCREEN_VERSION)
+            files.write(path, checkpoint.to_bytes(_finished(info, profiles)))
         assert isinstance(profiles, Profiles)
         probabilities = screen.predict(profiles, features)
         return {

@@ -198,8 +198,7 @@ def fit(
     if recipe.patience is not None:
         callbacks += [EarlyStopping(_WATCHED, patience=recipe.patience, mode="max"), best]
     if recipe.ema_decay > 0:
-        average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-        callbacks.append(WeightAveraging(multi_avg_fn=average))
+        callbacks.append(WeightAveraging(multi_avg_fn=_averaging(recipe.ema_decay)))
     with warnings.catch_warnings():
         for message in _KNOWN:
             warnings.filterwarnings("ignore", message=message)
@@ -230,6 +229,20 @@ def fit(
     for path in folder.glob("*.ckpt"):
         path.unlink(missing_ok=True)
     module.eval()
+
+
+def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Return an exponential moving average that forgets the untrained weights.
+
+    Of few updates a long memory would hold little but the start, so the decay rises to its value:
+    ``min(decay, (1 + updates) / (10 + updates))``, as TensorFlow's average does.
+    """
+
+    def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+        warm = min(decay, (1.0 + float(updates)) / (10.0 + float(updates)))
+        get_ema_multi_avg_fn(warm)(averaged, current, updates)  # type: ignore[no-untyped-call]
+
+    return average
 
 
 def _transform(examples: Examples, recipe: AugmentRecipe, aspect: float) -> nn.Module:

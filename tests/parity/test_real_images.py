@@ -10,7 +10,7 @@ import torch
 
 from classkinfy_export import recipes, runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import SCREEN_FEATURES
+from classkinfy_export.contract import SCREEN_FEATURES, SCREEN_VERSION
 from classkinfy_export.frame import frame, list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.parity.verify import verify
@@ -53,7 +53,9 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
     profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)
     profiles.scale.fill_(0.05)
     screen = Checkpoint(
-        CheckpointInfo(role="screen", taxonomy=taxonomy), profiles, weights_sha256(profiles)
+        CheckpointInfo(role="screen", taxonomy=taxonomy, screen_version=SCREEN_VERSION),
+        profiles,
+        weights_sha256(profiles),
     )
     recipe = recipes.load(
         "export/mobile.yaml",

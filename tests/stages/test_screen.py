@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from classkinfy_export.contract import Capture, WorkingSize, screen_spec
+from classkinfy_export.contract import SCREEN_VERSION, Capture, WorkingSize, screen_spec
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import CheckpointError, RecipeError
 from classkinfy_export.jobs.export import Sources
@@ -102,7 +102,7 @@ def test_profiles_of_something_else_are_refused(sources: Sources) -> None:
 
 def test_profiles_come_back_from_their_file() -> None:
     profiles = Profiles(7).eval()
-    info = CheckpointInfo(role="screen", taxonomy=Taxonomy())
+    info = CheckpointInfo(role="screen", taxonomy=Taxonomy(), screen_version=SCREEN_VERSION)
     saved = checkpoint.to_bytes(Checkpoint(info, profiles, weights_sha256(profiles)))
     loaded = checkpoint.from_bytes(saved, "screen.safetensors")
     assert loaded.info == info
@@ -111,10 +111,16 @@ def test_profiles_come_back_from_their_file() -> None:
     assert torch.equal(loaded.module(features), profiles(features))
 
 
+def test_profiles_of_features_that_are_measured_otherwise_now_are_refused() -> None:
+    for version in (None, SCREEN_VERSION - 1):
+        with pytest.raises(ValueError, match=f"of version {version}.*classkinfy train"):
+            CheckpointInfo(role="screen", taxonomy=Taxonomy(), screen_version=version)
+
+
 def test_a_screen_has_no_network_and_a_classifier_has() -> None:
     with pytest.raises(ValueError, match="needs 'network'"):
         CheckpointInfo(role="classifier", taxonomy=Taxonomy())
     profiles = Profiles(3)
-    info = CheckpointInfo(role="screen", taxonomy=Taxonomy())
+    info = CheckpointInfo(role="screen", taxonomy=Taxonomy(), screen_version=SCREEN_VERSION)
     with pytest.raises(CheckpointError, match="profiles of 7 classes"):
         checkpoint.build(info, profiles.state_dict(), "screen.safetensors")

@@ -80,7 +80,7 @@ def write(path: Path, text: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("graders", "formats", "form"),
-    [(TRUNK, "[pytorch, onnx, litert]", "[fused]"), (SEPARATE, "[pytorch, onnx]", "[staged]")],
+    [(TRUNK, "[pytorch, litert]", "[fused]"), (SEPARATE, "[pytorch, onnx]", "[staged]")],
     ids=["trunk", "separate"],
 )
 def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(

@@ -116,6 +116,15 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     assert not list(tmp_path.rglob("*.ckpt")), "what it went on from is no longer needed"
 
 
+def test_a_long_average_of_a_short_training_forgets_the_start(tmp_path: Path) -> None:
+    start = weights(train(tmp_path / "start", epochs=1, learning_rate=1e-9))
+    last = weights(train(tmp_path / "last", ema_decay=0.0))
+    averaged = weights(train(tmp_path / "averaged", ema_decay=0.9999))
+    moved = np.linalg.norm(last - start)
+    assert np.linalg.norm(averaged - last) < 0.3 * moved
+    assert np.linalg.norm(averaged - start) > 0.7 * moved
+
+
 def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     """A rate so high that it only gets worse after a while."""
     module = train(tmp_path, epochs=60, patience=4, learning_rate=0.3, ema_decay=0.0)
