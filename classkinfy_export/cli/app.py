@@ -13,6 +13,7 @@ from classkinfy_export.cli import (
     demo,
     doctor,
     evaluate,
+    explain,
     export,
     inspect,
     predict,
@@ -59,6 +60,7 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("bench")(bench.command)
 app.command("predict")(predict.command)
+app.command("explain")(explain.command)
 app.command("report")(report.command)
 
 

@@ -1,20 +1,17 @@
-"""Whatever holds a classifier, on a data set: a bundle, a training run, a single checkpoint."""
+"""Whatever holds a classifier, on a data set."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classkinfy_export import files, runtimes
 from classkinfy_export.bundle import writer
-from classkinfy_export.bundle.manifest import MANIFEST
-from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError, DataError, require
+from classkinfy_export.errors import DataError, require
 from classkinfy_export.evaluation.report import Evaluation
-from classkinfy_export.recipes import ExportRecipe, Form
+from classkinfy_export.jobs.target import opened
+from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
 
 if TYPE_CHECKING:
@@ -24,8 +21,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int], None]
 
-_CHECKPOINTS = (".safetensors", ".pth", ".pt")
-_RUN, _SPLIT = "metrics.json", "split.csv"
+_SPLIT = "split.csv"
 
 
 def evaluate(
@@ -70,7 +66,7 @@ def evaluate(
     from classkinfy_export.evaluation import answers
     from classkinfy_export.evaluation.evaluate import evaluate as judge
 
-    with _opened(target) as bundle:
+    with opened(target) as bundle:
         taxonomy = bundle.manifest.taxonomy
         dataset = open_dataset(data, taxonomy)
         split_csv = split_csv or _own_split(target, dataset)
@@ -115,33 +111,6 @@ def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
         files.write(out / f"{name}.svg", plot.svg)
     files.write(out / "answers.csv", given.to_csv(lineterminator="\n").encode())
     files.write(out / "evaluation.json", f"{result.model_dump_json(indent=2)}\n".encode())
-
-
-@contextmanager
-def _opened(target: Path) -> Iterator[Bundle]:
-    """Open a bundle; of a run or a checkpoint, make one that holds PyTorch alone."""
-    if target.suffix == writer.ARCHIVE_SUFFIX or (target / MANIFEST).is_file():
-        yield Bundle.open(target)
-        return
-    run = (target / _RUN).is_file()
-    if not run and not (target.is_file() and target.suffix in _CHECKPOINTS):
-        raise BundleError(
-            f"{target} is no bundle, no finished training run and no checkpoint",
-            hint="give what 'classkinfy export' or 'classkinfy train' wrote",
-        )
-    require("torch", extra="train", purpose="evaluating weights")
-    from classkinfy_export.jobs import export
-
-    recipe = ExportRecipe(name="evaluation", formats=("pytorch",), golden=False)
-    sources = export.from_run(target) if run else export.from_files(target, {}, recipe)
-    info = sources.classifier.info
-    if info.hair_removal is not None:
-        recipe = recipe.model_copy(update={"hair_removal": info.hair_removal})
-    if info.working_size is not None:
-        capture = recipe.capture.model_copy(update=info.working_size.model_dump())
-        recipe = recipe.model_copy(update={"capture": capture})
-    with tempfile.TemporaryDirectory(prefix="classkinfy.") as temporary:
-        yield export.export(sources, recipe, Path(temporary) / "bundle")
 
 
 def _own_split(target: Path, dataset: Dataset) -> Path | None:

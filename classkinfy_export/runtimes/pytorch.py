@@ -21,10 +21,12 @@ class PytorchRuntime(Runtime):
     extra: ClassVar[str] = "export"
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
-        return _PytorchEngine(bundle, self.format, precision, threads)
+        return PytorchEngine(bundle, self.format, precision, threads)
 
 
-class _PytorchEngine(Engine):
+class PytorchEngine(Engine):
+    """A bundle's stages, rebuilt."""
+
     def __init__(
         self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
     ) -> None:
@@ -55,7 +57,8 @@ class _PytorchEngine(Engine):
             if manifest.pipeline
             else (),
         )
-        self._modules = {**assembly.modules, PIPELINE: assembly.pipeline}
+        self.modules = {**assembly.modules, PIPELINE: assembly.pipeline}
+        """The stages, for what a runtime does not do: ask for gradients."""
 
     def opened(self) -> list[str]:
         """Return the model files: all of them, they are the assembly."""
@@ -74,5 +77,5 @@ class _PytorchEngine(Engine):
         torch.set_num_threads(self.threads)
         with torch.inference_mode():
             tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs]
-            outputs = self._modules[spec.name](*tensors)
+            outputs = self.modules[spec.name](*tensors)
         return {tensor.name: outputs[tensor.name].numpy() for tensor in spec.outputs}
