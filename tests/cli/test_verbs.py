@@ -300,7 +300,8 @@ def test_explain_lays_heat_over_the_photo(
     answer = json.loads(ran.stdout)
     probabilities = answer["prediction"]["probabilities"]
     assert answer["explained"] == max(probabilities, key=probabilities.get)
-    assert Image.open(out).size == (128, 96)
+    with Image.open(out) as overlay:
+        assert overlay.size == (128, 96)
     shown = classkinfy("explain", trunk_bundle, photo, "--out", out, "--class", "mel")
     assert "(mel), probability" in shown.stdout
     assert DISCLAIMER in shown.stdout
