@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.evaluation.report import Evaluation, Figure
 
@@ -27,7 +28,9 @@ def command(
     split: Annotated[
         Path | None, typer.Option(help="The data's split; a run brings its own.")
     ] = None,
-    part: Annotated[str, typer.Option(help="Of the split.")] = "test",
+    part: Annotated[
+        str | None, typer.Option(help="Of the split: train, val, calib or test, the default.")
+    ] = None,
     runtime: Annotated[
         str | None,
         typer.Option(help="onnxruntime, litert or pytorch; of a bundle onnxruntime by default."),
@@ -46,6 +49,7 @@ def command(
     Example: [bold]classkinfy evaluate bundle --data HAM10000 --split runs/mobile/split.csv[/]
     """
     from classkinfy_export.jobs.evaluate import evaluate
+    from classkinfy_export.jobs.target import is_bundle
 
     with terminal.progress() as report:
         result = evaluate(
@@ -59,8 +63,11 @@ def command(
             out=out,
             report=report,
         )
+    document = result.model_dump(mode="json")
+    if is_bundle(target):
+        terminal.keep_evidence(Bundle.open(target), "evaluation", document)
     if json:
-        terminal.emit(result.model_dump(mode="json"))
+        terminal.emit(document)
         return
     show(result)
     if out is not None:

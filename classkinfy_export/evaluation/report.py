@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Figure(NamedTuple):
@@ -66,3 +66,10 @@ class Evaluation(_Frozen):
     """Of each class against the rest."""
     slices: dict[str, dict[str, Slice]]
     """By ``age``, ``sex`` and ``site``."""
+
+    @model_validator(mode="after")
+    def _curves_have_areas(self) -> Self:
+        for dx in self.curves:
+            if f"auroc/{dx}" not in self.figures:
+                raise ValueError(f"the curve of {dx} has no area among the figures")
+        return self

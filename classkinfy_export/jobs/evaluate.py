@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classkinfy_export import files, runtimes
-from classkinfy_export.bundle import writer
 from classkinfy_export.errors import DataError, require
 from classkinfy_export.evaluation.report import Evaluation
-from classkinfy_export.jobs.target import opened
+from classkinfy_export.jobs.target import is_bundle, opened
 from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
 
@@ -29,7 +28,7 @@ def evaluate(
     data: Path,
     *,
     split_csv: Path | None = None,
-    part: str = "test",
+    part: str | None = None,
     runtime: str | None = None,
     form: Form = "staged",
     threads: int = 1,
@@ -45,7 +44,7 @@ def evaluate(
         target: a bundle, a training run's folder, or a checkpoint of a classifier.
         data: a data set's folder, in any supported layout.
         split_csv: the data's split; a run's own by default, where it is of these data.
-        part: of the split.
+        part: of the split; ``test`` by default.
         runtime: ONNX Runtime for a bundle by default; runs and checkpoints have PyTorch alone.
         form: of a bundle.
         threads: of the runtime.
@@ -62,6 +61,7 @@ def evaluate(
         require(module, extra="train", purpose="evaluation")
     if out is not None:
         require("matplotlib", extra="report", purpose="drawing an evaluation")
+        out.mkdir(parents=True, exist_ok=True)  # told now, not after minutes of answering
     from classkinfy_export.data.dataset import open_dataset
     from classkinfy_export.evaluation import answers
     from classkinfy_export.evaluation.evaluate import evaluate as judge
@@ -76,8 +76,14 @@ def evaluate(
                 f"{target} was trained on a part of {dataset.name}: it cannot be evaluated whole",
                 hint="give --split, the split.csv of its training run",
             )
-        records = dataset.records if split_csv is None else _part(dataset, split_csv, part)
-        name = runtime or ("onnxruntime" if bundle.path == target else "pytorch")
+        if split_csv is None:
+            if part is not None:
+                raise DataError(f"there is no split to take {part!r} of", hint="give --split")
+            records, whole = dataset.records, dataset.name
+        else:
+            part = part or "test"
+            records, whole = _part(dataset, split_csv, part), f"{dataset.name}, {part}"
+        name = runtime or ("onnxruntime" if is_bundle(target) else "pytorch")
         with runtimes.get(name).open(bundle, threads=threads) as engine:
             given = answers.collect(
                 Session(engine, form),
@@ -85,14 +91,7 @@ def evaluate(
                 progress=lambda done, total: report("answering", done, total),
             )
         report("drawing lesions again", 0, 1)
-        result = judge(
-            given,
-            taxonomy,
-            data=dataset.name if split_csv is None else f"{dataset.name}, {part}",
-            runtime=f"{name} {form}",
-        )
-        if bundle.path == target:
-            writer.add_evidence(bundle, "evaluation", result.model_dump(mode="json"))
+        result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}")
     if out is not None:
         _keep(out, result, given)
     return result
@@ -101,11 +100,10 @@ def evaluate(
 def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
     from classkinfy_export.reporting import plots
 
-    areas = {dx: result.figures[f"auroc/{dx}"].value for dx in result.curves}
     drawn = {
         "confusion": plots.confusion(result.classes, result.confusion_matrix),
         "reliability": plots.reliability(result.reliability),
-        "roc": plots.roc(result.curves, areas),
+        "roc": plots.roc(result),
     }
     for name, plot in drawn.items():
         files.write(out / f"{name}.svg", plot.svg)

@@ -17,6 +17,11 @@ _CHECKPOINTS = (".safetensors", ".pth", ".pt")
 _RUN = "metrics.json"
 
 
+def is_bundle(target: Path) -> bool:
+    """Tell a bundle from a run and a checkpoint, by its name and what it holds."""
+    return target.suffix == writer.ARCHIVE_SUFFIX or (target / MANIFEST).is_file()
+
+
 @contextmanager
 def opened(target: Path) -> Iterator[Bundle]:
     """Open a bundle; of a run or a checkpoint, make one that holds PyTorch alone.
@@ -29,7 +34,7 @@ def opened(target: Path) -> Iterator[Bundle]:
         CheckpointError: a checkpoint cannot be read.
         MissingDependencyError: weights need torch.
     """
-    if target.suffix == writer.ARCHIVE_SUFFIX or (target / MANIFEST).is_file():
+    if is_bundle(target):
         yield Bundle.open(target)
         return
     run = (target / _RUN).is_file()

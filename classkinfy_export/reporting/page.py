@@ -263,11 +263,8 @@ def _plots(
 def _curves(evaluation: Evaluation | None) -> dict[str, plots.Plot]:
     if evaluation is None:
         return {}
-    found = evaluation.figures
-    areas = {dx: found[f"auroc/{dx}"].value for dx in evaluation.curves if f"auroc/{dx}" in found}
-    curves = {dx: evaluation.curves[dx] for dx in areas}
     return {
-        "roc": plots.roc(curves, areas),
+        "roc": plots.roc(evaluation),
         "reliability": plots.reliability(evaluation.reliability),
     }
 

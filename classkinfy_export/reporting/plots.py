@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from classkinfy_export.evaluation.report import Bin, Curve
+from classkinfy_export.evaluation.report import Bin, Evaluation
 from classkinfy_export.latency.host import Latency
 from classkinfy_export.parity.compare import TensorParity
 
@@ -136,26 +136,23 @@ def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[
         return _finish(figure, f"Recall of each class: {told}; mean {mean:.2f}.")
 
 
-def roc(curves: Mapping[str, Curve], areas: Mapping[str, float]) -> Plot:
-    """Draw the receiver operating characteristic of each class against the rest.
-
-    Args:
-        curves: by class.
-        areas: under them, by class.
-    """
+def roc(evaluation: Evaluation) -> Plot:
+    """Draw the receiver operating characteristic of each class against the rest."""
+    figures = evaluation.figures
+    named = {dx: f"{_short(dx)} {figures[f'auroc/{dx}'].value:.3f}" for dx in evaluation.curves}
     with _style():
         figure, axes = _figure(_WIDTH * 0.9)
         axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
         handles = []
-        for number, (name, curve) in enumerate(curves.items()):
-            colour, label = _STAGES[number % len(_STAGES)], f"{_short(name)} {areas[name]:.3f}"
+        for number, (dx, label) in enumerate(named.items()):
+            colour, curve = _STAGES[number % len(_STAGES)], evaluation.curves[dx]
             axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=colour)
             handles.append(Line2D([], [], color=colour, label=label))
         axes.set_xlabel("false positive rate, 1 - specificity")
         axes.set_ylabel("true positive rate, sensitivity")
         axes.grid()
         _legend(figure, handles)
-        told = ", ".join(f"{name} {areas[name]:.3f}" for name in curves)
+        told = ", ".join(named.values()) or "none"
         return _finish(figure, f"ROC of each class against the rest; areas: {told}.")
 
 
@@ -333,6 +330,8 @@ def _finish(figure: Figure, alt: str) -> Plot:
 
 
 def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
+    if not handles:
+        return
     figure.legend(
         handles=list(handles),
         loc="outside upper center",

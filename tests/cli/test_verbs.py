@@ -311,6 +311,17 @@ def test_explain_lays_heat_over_the_photo(
     assert out.read_bytes() == before
 
 
+def test_an_evaluation_is_kept_in_the_bundle(
+    bundle: Path, lesions: Path, classkinfy: Classkinfy
+) -> None:
+    ran = classkinfy("evaluate", bundle, "--data", lesions, "--json")
+    assert ran.exit_code == 0, ran.stderr
+    document = json.loads(ran.stdout)
+    kept = Bundle.open(bundle).evidence()["evaluation"]
+    assert kept["figures"] == document["figures"]
+    assert document["n"] == 63
+
+
 def test_doctor_names_every_package_and_how_to_get_it(classkinfy: Classkinfy) -> None:
     ran = classkinfy("doctor", "--json")
     assert ran.exit_code == 0

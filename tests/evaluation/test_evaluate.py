@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from classkinfy_export.evaluation.evaluate import evaluate as judge
 from classkinfy_export.jobs.evaluate import evaluate
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import SplitRecipe
+from classkinfy_export.reporting import plots
 from classkinfy_export.runtimes.session import Session
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.taxonomy import Taxonomy
@@ -46,10 +45,8 @@ def split(photos: Path, tmp_path: Path) -> Path:
 def test_a_bundle_is_evaluated_on_one_part_in_any_runtime(
     trunk_bundle: Path, photos: Path, split: Path, tmp_path: Path
 ) -> None:
-    bundle = tmp_path / "bundle"
-    shutil.copytree(trunk_bundle, bundle)
     given = {
-        runtime: evaluate(bundle, photos, split_csv=split, runtime=runtime)
+        runtime: evaluate(trunk_bundle, photos, split_csv=split, runtime=runtime)
         for runtime in ("onnxruntime", "litert", "pytorch")
     }
     test = pd.read_csv(split).query("part == 'test'")
@@ -60,9 +57,7 @@ def test_a_bundle_is_evaluated_on_one_part_in_any_runtime(
         assert result.data.endswith(", test")
         assert result.confusion_matrix == given["pytorch"].confusion_matrix
         assert result.figures["auroc"] == pytest.approx(given["pytorch"].figures["auroc"])
-    kept = json.loads((bundle / "evidence" / "evaluation.json").read_text())
-    assert kept["figures"]["accuracy"] == list(given["pytorch"].figures["accuracy"])
-    fused = evaluate(bundle, photos, split_csv=split, form="fused")
+    fused = evaluate(trunk_bundle, photos, split_csv=split, form="fused")
     assert fused.confusion_matrix == given["pytorch"].confusion_matrix
 
 
@@ -102,11 +97,25 @@ def test_a_checkpoint_answers_in_pytorch(
     assert len(pd.read_csv(tmp_path / "kept" / "answers.csv")) == result.n
 
 
+def test_one_class_alone_has_the_figures_that_it_can(trunk_bundle: Path, photos: Path) -> None:
+    """Neither curve nor AUROC, nor an age or a sex to slice by."""
+    with runtimes.get("onnxruntime").open(Bundle.open(trunk_bundle)) as engine:
+        rows = answers.collect(Session(engine), open_dataset(photos, TAXONOMY).records[:40])
+    rows = rows.assign(dx="nv", age=float("nan"), sex="unknown")
+    result = judge(rows, TAXONOMY, data="drawn", runtime="onnxruntime", resamples=20)
+    assert result.curves == result.sensitivity == result.slices["age"] == {}
+    assert "auroc" not in result.figures
+    assert result.figures["balanced_accuracy"] == result.figures["recall/nv"]
+    assert "areas: none" in plots.roc(result).alt
+
+
 def test_what_cannot_be_evaluated_is_refused(
     trunk_bundle: Path, photos: Path, split: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(BundleError, match="no bundle, no finished training run"):
         evaluate(tmp_path, photos)
+    with pytest.raises(DataError, match="no split to take 'val' of"):
+        evaluate(trunk_bundle, photos, part="val")
     with pytest.raises(DataError, match="'tset' is no part"):
         evaluate(trunk_bundle, photos, split_csv=split, part="tset")
     emptied = pd.read_csv(split).assign(part="train")
