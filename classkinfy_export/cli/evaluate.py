@@ -11,13 +11,13 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.evaluation.report import Evaluation, Figure
 
-_BY_CLASS = ("recall", "precision", "f1", "specificity", "auroc")
+_BY_CLASS = ("accuracy", "recall", "precision", "f1", "specificity", "auroc")
 _SLICED = ("balanced_accuracy", "auroc", "ece")
 _HEADLINE = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC, mean of classes",
-    "ece": "expected calibration error",
+    "ece": "expected calibration error of the probabilities",
     "debiased_ece": "the same, debiased",
 }
 
@@ -65,7 +65,9 @@ def command(
         )
     document = result.model_dump(mode="json")
     if is_bundle(target):
-        terminal.keep_evidence(Bundle.open(target), "evaluation", document)
+        answered = Bundle.open(target)
+        if answered.sha256 == result.bundle:  # and was not replaced meanwhile
+            terminal.keep_evidence(answered, "evaluation", document)
     if json:
         terminal.emit(document)
         return

@@ -33,5 +33,9 @@ def command(
     title = terminal.plain(explained.taxonomy.title(explained.explained))
     probability = explained.prediction.probabilities[explained.explained]
     terminal.out.print(f"[bold]{title}[/] ({explained.explained}), probability {probability:.1%}")
+    if explained.prediction.reasons:
+        told = "advice" if explained.prediction.accepted else "the photo is refused"
+        reasons = terminal.plain(", ".join(explained.prediction.reasons))
+        terminal.out.print(f"[yellow]{told}[/]: {reasons}")
     terminal.out.print(f"overlay: {terminal.plain(out)}")
     terminal.disclaim()

@@ -21,7 +21,13 @@ _FEWEST = 30
 
 
 def evaluate(
-    answers: pd.DataFrame, taxonomy: Taxonomy, *, data: str, runtime: str, resamples: int = 1000
+    answers: pd.DataFrame,
+    taxonomy: Taxonomy,
+    *,
+    data: str,
+    runtime: str,
+    bundle: str,
+    resamples: int = 1000,
 ) -> Evaluation:
     """Evaluate a classifier's answers.
 
@@ -30,6 +36,7 @@ def evaluate(
         taxonomy: the classes.
         data: what the images are.
         runtime: what answered.
+        bundle: SHA-256 of its manifest.
         resamples: of the bootstrap over lesions.
     """
     labels, chances = _labels(answers, taxonomy), probabilities(answers, taxonomy.classes)
@@ -43,6 +50,7 @@ def evaluate(
     return Evaluation(
         data=data,
         runtime=runtime,
+        bundle=bundle,
         n=len(answers),
         lesions=int(answers["lesion_id"].nunique()),
         accepted=float(answers["accepted"].mean()),

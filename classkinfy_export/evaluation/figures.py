@@ -62,7 +62,8 @@ def bootstrap(
         if not np.isnan(value) and len(values):
             low, high = np.quantile(values, (0.025, 0.975))
             if name in _INFLATED:
-                low, high = max(2.0 * value - high, 0.0), 2.0 * value - low
+                low, high = max(2.0 * value - high, 0.0), max(2.0 * value - low, value)
+                low = min(low, value)
             found[name] = Figure(float(value), float(low), float(high))
     return found
 
@@ -86,6 +87,9 @@ def measure(
     true, given, total = matrix.sum(axis=2), matrix.sum(axis=1), weights.sum(axis=1)
     rest = total[:, None] - true
     by_class = {
+        "accuracy": _quotient(
+            rest - given + 2.0 * hits, np.broadcast_to(total[:, None], true.shape)
+        ),
         "recall": _quotient(hits, true),
         "precision": _quotient(hits, given),
         "f1": _quotient(2.0 * hits, true + given),
@@ -120,7 +124,8 @@ def sensitivity(positive: Selected, score: Values, weights: Values, specificity:
     """Return the largest sensitivity that is had at a specificity of at least so much."""
     above, below = _by_threshold(positive, score, weights)
     allowed = below <= (1.0 - specificity) * below[:, -1:] + 1e-9
-    return _quotient(np.where(allowed, above, 0.0).max(axis=1), above[:, -1])
+    found = _quotient(np.where(allowed, above, 0.0).max(axis=1), above[:, -1])
+    return np.where(below[:, -1] > 0.0, found, np.nan)
 
 
 def _by_threshold(positive: Selected, score: Values, weights: Values) -> tuple[Values, Values]:

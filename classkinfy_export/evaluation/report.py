@@ -51,8 +51,11 @@ class Evaluation(_Frozen):
     data: str
     """The data set's name, and the part of it."""
     runtime: str
+    bundle: str
+    """SHA-256 of the manifest of what answered."""
     n: int
     lesions: int
+    """Groups of photos that the data set keeps together: lesions, or patients of PAD-UFES-20."""
     accepted: float
     """Share of the images that the quality rules accept; the figures are over all."""
     classes: tuple[str, ...]

@@ -37,8 +37,9 @@ def evaluate(
 ) -> Evaluation:
     """Answer for every image of a data set, and evaluate the answers.
 
-    Of a split, only one part is evaluated. A run brings its own; a bundle needs it for the data
-    that its run was trained on.
+    Of a split, only one part is evaluated. A run brings its own, also for a checkpoint in it; a
+    bundle needs it for the data that its run was trained on. A checkpoint that was taken out of its
+    run does not tell what it was trained on.
 
     Args:
         target: a bundle, a training run's folder, or a checkpoint of a classifier.
@@ -61,7 +62,8 @@ def evaluate(
         require(module, extra="train", purpose="evaluation")
     if out is not None:
         require("matplotlib", extra="report", purpose="drawing an evaluation")
-        out.mkdir(parents=True, exist_ok=True)  # told now, not after minutes of answering
+        if out.exists() and not out.is_dir():
+            raise DataError(f"{out} is a file", hint="choose a folder for --out")
     from classkinfy_export.data.dataset import open_dataset
     from classkinfy_export.evaluation import answers
     from classkinfy_export.evaluation.evaluate import evaluate as judge
@@ -91,7 +93,7 @@ def evaluate(
                 progress=lambda done, total: report("answering", done, total),
             )
         report("drawing lesions again", 0, 1)
-        result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}")
+        result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}", bundle=bundle.sha256)
     if out is not None:
         _keep(out, result, given)
     return result
@@ -112,9 +114,9 @@ def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
 
 
 def _own_split(target: Path, dataset: Dataset) -> Path | None:
-    """Return a run's split, if it is of these data."""
-    path = target / _SPLIT
-    if not path.is_file():
+    """Return the split of a run, or of a checkpoint that lies in one, if it is of these data."""
+    path = (target if target.is_dir() else target.parent) / _SPLIT
+    if is_bundle(target) or not path.is_file():
         return None
     from classkinfy_export.data.folder import read_table
 

@@ -71,10 +71,9 @@ def explain(target: Path, photo: Path, *, dx: str | None = None) -> Explanation:
             raise BundleError(
                 f"{dx!r} is not a class", hint=f"classes: {', '.join(taxonomy.classes)}"
             )
-        session = Session(engine)
-        prediction = session.predict(photo)
+        prediction = Session(engine).predict(photo)
         image = frame(photo, bundle.manifest.capture, bundle.manifest.fit)
-        clean = session.run(image)["clean"]
+        clean = engine.run("prepare", {"image": image})["clean"]
         explained = dx or max(prediction.probabilities, key=prediction.probabilities.__getitem__)
         classify = engine.modules["classify"]
         assert isinstance(classify, Classify)

@@ -171,7 +171,7 @@ def reliability(bins: Sequence[Bin]) -> Plot:
         axes.scatter(x, y, s=[20 + 600 * b.n / total for b in bins], color="#0072B2", alpha=0.6)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        axes.set_xlabel("confidence of the likeliest class")
+        axes.set_xlabel("probability of the likeliest class")
         axes.set_ylabel("how often it is right")
         axes.grid()
         told = ", ".join(f"{b.accuracy:.2f} right at {b.confidence:.2f} ({b.n})" for b in bins)

@@ -66,7 +66,8 @@ class CheckpointInfo(BaseModel):
             if self.screen_version != SCREEN_VERSION:
                 raise ValueError(
                     f"the profiles are fitted on features of version {self.screen_version}, this "
-                    f"toolkit measures version {SCREEN_VERSION}; run 'classkinfy train' again"
+                    f"toolkit measures version {SCREEN_VERSION}; delete them and run "
+                    "'classkinfy train' again"
                 )
             return self
         names = self.taxonomy.classes if self.role == "classifier" else self.taxonomy.severities

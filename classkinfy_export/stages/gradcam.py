@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from classkinfy_export.errors import CheckpointError
 from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.stages.classify import Classify
 
@@ -25,12 +26,20 @@ def grad_cam(classify: Classify, clean: Tensor, index: int) -> Tensor:
 
     Returns:
         float32 [h, w], 0..1, the strongest place 1; all 0 where nothing speaks for the class.
+
+    Raises:
+        CheckpointError: the architecture has no feature map of channels first.
     """
     network = classify.network
     backbone: Any = network.backbone
     with torch.no_grad():
         levels = classify.resize(to_images(clean))
         features = backbone.forward_features(levels * network.scale + network.shift)
+    if features.ndim != 4 or features.shape[1] != backbone.num_features:
+        raise CheckpointError(
+            f"{network.spec.architecture} has no feature map with channels first: Grad-CAM cannot "
+            "show where it looks"
+        )
     with torch.enable_grad():
         features.requires_grad_(True)
         pooled = backbone.forward_head(features, pre_logits=True)

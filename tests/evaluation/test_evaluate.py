@@ -73,7 +73,7 @@ def test_figures_are_of_what_the_session_answers(
     assert rows[["p_akiec", "p_vasc"]].iloc[0].tolist() == pytest.approx(
         [first.probabilities["akiec"], first.probabilities["vasc"]]
     )
-    result = judge(rows, TAXONOMY, data="drawn", runtime="onnxruntime", resamples=20)
+    result = judge(rows, TAXONOMY, data="drawn", runtime="onnxruntime", bundle="", resamples=20)
     likeliest = rows[[f"p_{dx}" for dx in TAXONOMY.classes]].to_numpy().argmax(axis=1)
     right = likeliest == rows["dx"].map(TAXONOMY.index).to_numpy()
     assert result.figures["accuracy"].value == pytest.approx(right.mean())
@@ -102,7 +102,7 @@ def test_one_class_alone_has_the_figures_that_it_can(trunk_bundle: Path, photos:
     with runtimes.get("onnxruntime").open(Bundle.open(trunk_bundle)) as engine:
         rows = answers.collect(Session(engine), open_dataset(photos, TAXONOMY).records[:40])
     rows = rows.assign(dx="nv", age=float("nan"), sex="unknown")
-    result = judge(rows, TAXONOMY, data="drawn", runtime="onnxruntime", resamples=20)
+    result = judge(rows, TAXONOMY, data="drawn", runtime="onnxruntime", bundle="", resamples=20)
     assert result.curves == result.sensitivity == result.slices["age"] == {}
     assert "auroc" not in result.figures
     assert result.figures["balanced_accuracy"] == result.figures["recall/nv"]

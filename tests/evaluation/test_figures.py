@@ -66,6 +66,8 @@ def test_every_figure_is_scikit_learns() -> None:
             assert given[f"{figure}/{name}"] == pytest.approx(report[name][theirs])
         rest = metrics.recall_score(labels != c, predicted != c)
         assert given[f"specificity/{name}"] == pytest.approx(rest)
+        agreed = metrics.accuracy_score(labels == c, predicted == c)
+        assert given[f"accuracy/{name}"] == pytest.approx(agreed)
         auroc = metrics.roc_auc_score(labels == c, probabilities[:, c])
         assert given[f"auroc/{name}"] == pytest.approx(auroc)
     assert given["accuracy"] == pytest.approx(report["accuracy"])
@@ -154,3 +156,11 @@ def test_sensitivity_at_a_specificity_is_read_off_the_curve() -> None:
     assert sensitivity(positive, score, weights, 1.0).tolist() == [0.5, 0.75]
     assert sensitivity(positive, score, weights, 0.8).tolist() == [0.75, 0.75]
     assert sensitivity(positive, score, weights, 0.2).tolist() == [1.0, 1.0]
+    assert np.isnan(sensitivity(positive, score, positive[None].astype(float), 0.9)).all()
+
+
+@pytest.mark.parametrize("n", [30, 300])
+def test_an_interval_holds_its_value(n: int) -> None:
+    for seed in range(20):
+        for name, figure in intervals(*sample(n, seed), resamples=100).items():
+            assert figure.low <= figure.value <= figure.high, name

@@ -19,18 +19,6 @@ from classkinfy_export.runtimes.session import Session
 
 
 @pytest.mark.slow
-def test_graders_apart_are_fused_with_a_screen(
-    checkpoints: Any, tmp_path: Path, small_recipe: ExportRecipe
-) -> None:
-    recipe = small_recipe.model_copy(update={"formats": ("onnx",), "forms": ("fused",)})
-    screen = checkpoints("trunk").screen
-    sources = dataclasses.replace(checkpoints("separate"), screen=screen)
-    report = verify(export.export(sources, recipe, tmp_path / "bundle"))
-    assert report.failures() == []
-    assert {"preliminary", "severity"} <= {t.tensor for t in report.tensors}
-
-
-@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes_and_no_severity_without_graders(
     checkpoints: Any, tmp_path: Path, small_recipe: ExportRecipe
 ) -> None:

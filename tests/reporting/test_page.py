@@ -116,6 +116,7 @@ ACCURACY: dict[str, Any] = {
 EVALUATION: dict[str, Any] = {
     "data": "drawn, test",
     "runtime": "onnxruntime staged",
+    "bundle": "b",
     "n": 5,
     "lesions": 4,
     "accepted": 1.0,

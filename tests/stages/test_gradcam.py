@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from classkinfy_export.data import synthetic
+from classkinfy_export.errors import CheckpointError
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.gradcam import grad_cam
@@ -55,3 +56,10 @@ def test_it_needs_no_gradient_of_the_weights(classify: Classify) -> None:
 def test_nothing_speaks_for_a_class_without_weights(classify: Classify) -> None:
     torch.nn.init.zeros_(classify.network.head[0].weight)
     assert not grad_cam(classify, CLEAN, 2).any()
+
+
+def test_a_network_without_channels_first_is_refused(classify: Classify) -> None:
+    backbone = classify.network.backbone
+    backbone.forward_features = lambda _: torch.zeros(1, 4, 4, 256)  # as Swin gives it
+    with pytest.raises(CheckpointError, match="test_efficientnet has no feature map"):
+        grad_cam(classify, CLEAN, 0)
