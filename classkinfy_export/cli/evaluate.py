@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.evaluation.report import Evaluation, Figure
 
@@ -49,11 +48,11 @@ def command(
     Example: [bold]classkinfy evaluate bundle --data HAM10000 --split runs/mobile/split.csv[/]
     """
     from classkinfy_export.jobs.evaluate import evaluate
-    from classkinfy_export.jobs.target import is_bundle
+    from classkinfy_export.jobs.target import opened
 
-    with terminal.progress() as report:
+    with opened(target) as answering, terminal.progress() as report:
         result = evaluate(
-            target,
+            answering,
             data,
             split_csv=split,
             part=part,
@@ -64,10 +63,8 @@ def command(
             report=report,
         )
     document = result.model_dump(mode="json")
-    if is_bundle(target):
-        answered = Bundle.open(target)
-        if answered.sha256 == result.bundle:  # and was not replaced meanwhile
-            terminal.keep_evidence(answered, "evaluation", document)
+    if answering.exported:
+        terminal.keep_evidence(answering.bundle, "evaluation", document)
     if json:
         terminal.emit(document)
         return

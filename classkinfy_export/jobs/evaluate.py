@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from classkinfy_export import files, runtimes
 from classkinfy_export.errors import DataError, require
 from classkinfy_export.evaluation.report import Evaluation
-from classkinfy_export.jobs.target import is_bundle, opened
+from classkinfy_export.jobs.target import Target
 from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
 
@@ -24,7 +24,7 @@ _SPLIT = "split.csv"
 
 
 def evaluate(
-    target: Path,
+    target: Target,
     data: Path,
     *,
     split_csv: Path | None = None,
@@ -42,7 +42,7 @@ def evaluate(
     run does not tell what it was trained on.
 
     Args:
-        target: a bundle, a training run's folder, or a checkpoint of a classifier.
+        target: what answers.
         data: a data set's folder, in any supported layout.
         split_csv: the data's split; a run's own by default, where it is of these data.
         part: of the split; ``test`` by default.
@@ -53,7 +53,7 @@ def evaluate(
         report: told of progress.
 
     Raises:
-        BundleError: ``target`` is none of these, or has not what is asked for.
+        BundleError: the bundle has not what is asked for.
         DataError: the data cannot be read, nothing is left of them to evaluate, or the model was
             trained on some of them and no split tells on which.
         MissingDependencyError: the ``train`` extra is not installed; of ``out``, ``report``.
@@ -68,32 +68,31 @@ def evaluate(
     from classkinfy_export.evaluation import answers
     from classkinfy_export.evaluation.evaluate import evaluate as judge
 
-    with opened(target) as bundle:
-        taxonomy = bundle.manifest.taxonomy
-        dataset = open_dataset(data, taxonomy)
-        split_csv = split_csv or _own_split(target, dataset)
-        trained = bundle.manifest.provenance.data.get("fingerprint")
-        if split_csv is None and trained == dataset.fingerprint():
-            raise DataError(
-                f"{target} was trained on a part of {dataset.name}: it cannot be evaluated whole",
-                hint="give --split, the split.csv of its training run",
-            )
-        if split_csv is None:
-            if part is not None:
-                raise DataError(f"there is no split to take {part!r} of", hint="give --split")
-            records, whole = dataset.records, dataset.name
-        else:
-            part = part or "test"
-            records, whole = _part(dataset, split_csv, part), f"{dataset.name}, {part}"
-        name = runtime or ("onnxruntime" if is_bundle(target) else "pytorch")
-        with runtimes.get(name).open(bundle, threads=threads) as engine:
-            given = answers.collect(
-                Session(engine, form),
-                records,
-                progress=lambda done, total: report("answering", done, total),
-            )
-        report("drawing lesions again", 0, 1)
-        result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}", bundle=bundle.sha256)
+    bundle, taxonomy = target.bundle, target.bundle.manifest.taxonomy
+    dataset = open_dataset(data, taxonomy)
+    split_csv = split_csv or _own_split(target, dataset)
+    trained = bundle.manifest.provenance.data.get("fingerprint")
+    if split_csv is None and trained == dataset.fingerprint():
+        raise DataError(
+            f"{target.path} was trained on a part of {dataset.name}: it cannot be evaluated whole",
+            hint="give --split, the split.csv of its training run",
+        )
+    if split_csv is None:
+        if part is not None:
+            raise DataError(f"there is no split to take {part!r} of", hint="give --split")
+        records, whole = dataset.records, dataset.name
+    else:
+        part = part or "test"
+        records, whole = _part(dataset, split_csv, part), f"{dataset.name}, {part}"
+    name = runtime or ("onnxruntime" if target.exported else "pytorch")
+    with runtimes.get(name).open(bundle, threads=threads) as engine:
+        given = answers.collect(
+            Session(engine, form),
+            records,
+            progress=lambda done, total: report("answering", done, total),
+        )
+    report("drawing lesions again", 0, 1)
+    result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}", bundle=bundle.sha256)
     if out is not None:
         _keep(out, result, given)
     return result
@@ -113,10 +112,10 @@ def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
     files.write(out / "evaluation.json", f"{result.model_dump_json(indent=2)}\n".encode())
 
 
-def _own_split(target: Path, dataset: Dataset) -> Path | None:
+def _own_split(target: Target, dataset: Dataset) -> Path | None:
     """Return the split of a run, or of a checkpoint that lies in one, if it is of these data."""
-    path = (target if target.is_dir() else target.parent) / _SPLIT
-    if is_bundle(target) or not path.is_file():
+    path = (target.path if target.path.is_dir() else target.path.parent) / _SPLIT
+    if target.exported or not path.is_file():
         return None
     from classkinfy_export.data.folder import read_table
 

@@ -64,16 +64,17 @@ def explain(target: Path, photo: Path, *, dx: str | None = None) -> Explanation:
     from classkinfy_export.stages.classify import Classify
     from classkinfy_export.stages.gradcam import grad_cam
 
-    with opened(target) as bundle, PytorchRuntime().open(bundle) as engine:
+    with opened(target) as answering, PytorchRuntime().open(answering.bundle) as engine:
         assert isinstance(engine, PytorchEngine)
+        bundle = engine.bundle
         taxonomy = bundle.manifest.taxonomy
         if dx is not None and dx not in taxonomy.classes:
             raise BundleError(
                 f"{dx!r} is not a class", hint=f"classes: {', '.join(taxonomy.classes)}"
             )
-        prediction = Session(engine).predict(photo)
-        image = frame(photo, bundle.manifest.capture, bundle.manifest.fit)
-        clean = engine.run("prepare", {"image": image})["clean"]
+        session = Session(engine)
+        tensors = session.run(frame(photo, bundle.manifest.capture, bundle.manifest.fit))
+        prediction, clean = session.interpret(tensors), tensors["clean"]
         explained = dx or max(prediction.probabilities, key=prediction.probabilities.__getitem__)
         classify = engine.modules["classify"]
         assert isinstance(classify, Classify)

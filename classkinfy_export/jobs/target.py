@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from classkinfy_export.bundle import writer
@@ -17,37 +18,42 @@ _CHECKPOINTS = (".safetensors", ".pth", ".pt")
 _RUN = "metrics.json"
 
 
-def is_bundle(target: Path) -> bool:
-    """Tell a bundle from a run and a checkpoint, by its name and what it holds."""
-    return target.suffix == writer.ARCHIVE_SUFFIX or (target / MANIFEST).is_file()
+@dataclass(frozen=True)
+class Target:
+    """What was named, and the bundle that it is or that was made of it."""
+
+    path: Path
+    bundle: Bundle
+    exported: bool
+    """Whether it is a bundle itself; one that was made of weights is gone when it is closed."""
 
 
 @contextmanager
-def opened(target: Path) -> Iterator[Bundle]:
+def opened(path: Path) -> Iterator[Target]:
     """Open a bundle; of a run or a checkpoint, make one that holds PyTorch alone.
 
     Args:
-        target: a bundle, a training run's folder, or a checkpoint of a classifier.
+        path: a bundle, a training run's folder, or a checkpoint of a classifier.
 
     Raises:
         BundleError: it is none of these.
         CheckpointError: a checkpoint cannot be read.
         MissingDependencyError: weights need torch.
     """
-    if is_bundle(target):
-        yield Bundle.open(target)
+    if path.suffix == writer.ARCHIVE_SUFFIX or (path / MANIFEST).is_file():
+        yield Target(path, Bundle.open(path), exported=True)
         return
-    run = (target / _RUN).is_file()
-    if not run and not (target.is_file() and target.suffix in _CHECKPOINTS):
+    run = (path / _RUN).is_file()
+    if not run and not (path.is_file() and path.suffix in _CHECKPOINTS):
         raise BundleError(
-            f"{target} is no bundle, no finished training run and no checkpoint",
+            f"{path} is no bundle, no finished training run and no checkpoint",
             hint="give what 'classkinfy export' or 'classkinfy train' wrote",
         )
     require("torch", extra="train", purpose="reading weights")
     from classkinfy_export.jobs import export
 
     recipe = ExportRecipe(name="target", formats=("pytorch",), golden=False)
-    sources = export.from_run(target) if run else export.from_files(target, {}, recipe)
+    sources = export.from_run(path) if run else export.from_files(path, {}, recipe)
     info = sources.classifier.info
     if info.hair_removal is not None:
         recipe = recipe.model_copy(update={"hair_removal": info.hair_removal})
@@ -55,4 +61,5 @@ def opened(target: Path) -> Iterator[Bundle]:
         capture = recipe.capture.model_copy(update=info.working_size.model_dump())
         recipe = recipe.model_copy(update={"capture": capture})
     with tempfile.TemporaryDirectory(prefix="classkinfy.") as temporary:
-        yield export.export(sources, recipe, Path(temporary) / "bundle")
+        made = export.export(sources, recipe, Path(temporary) / "bundle")
+        yield Target(path, made, exported=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,25 +140,17 @@ class Session:
         start = time.perf_counter()
         image = frame(source, self.manifest.capture, self.manifest.fit)
         clock["frame"] = (time.perf_counter() - start) * 1e3
-        return self._interpret(self.run(image, timings_ms=clock), clock)
+        return self.interpret(self.run(image, timings_ms=clock), clock)
 
-    def _check_finite(self, tensors: dict[str, Array]) -> None:
-        if not np.isfinite(tensors["probabilities"].astype(np.float32)).all():
-            raise BundleError(
-                f"the network gives {tensors['probabilities'].tolist()} as probabilities "
-                f"in {self.engine.format}",
-                hint="its weights are broken; export another checkpoint",
-            )
+    def interpret(
+        self, tensors: Mapping[str, Array], timings_ms: dict[str, float] | None = None
+    ) -> Prediction:
+        """Give names to what ``run`` returned.
 
-    def _timed(
-        self, stage: str, tensors: dict[str, Array], clock: dict[str, float]
-    ) -> dict[str, Array]:
-        start = time.perf_counter()
-        outputs = self.engine.run(stage, tensors)
-        clock[stage] = (time.perf_counter() - start) * 1e3
-        return outputs
-
-    def _interpret(self, tensors: dict[str, Array], clock: dict[str, float]) -> Prediction:
+        Args:
+            tensors: of ``run``.
+            timings_ms: of each stage, where they were taken.
+        """
         taxonomy = self.manifest.taxonomy
         index = int(tensors["diagnosis"][0])
         reasons = int(tensors["reasons"][0])
@@ -185,8 +177,24 @@ class Session:
             severity_probabilities=_named(names, tensors["severity"]) if graded else None,
             bundle=self.engine.bundle.sha256,
             runtime=f"{self.engine.format} {self.engine.precision} {self.form}",
-            timings_ms=clock,
+            timings_ms=timings_ms or {},
         )
+
+    def _check_finite(self, tensors: dict[str, Array]) -> None:
+        if not np.isfinite(tensors["probabilities"].astype(np.float32)).all():
+            raise BundleError(
+                f"the network gives {tensors['probabilities'].tolist()} as probabilities "
+                f"in {self.engine.format}",
+                hint="its weights are broken; export another checkpoint",
+            )
+
+    def _timed(
+        self, stage: str, tensors: dict[str, Array], clock: dict[str, float]
+    ) -> dict[str, Array]:
+        start = time.perf_counter()
+        outputs = self.engine.run(stage, tensors)
+        clock[stage] = (time.perf_counter() - start) * 1e3
+        return outputs
 
 
 def _named(names: Iterable[str], values: Array) -> dict[str, float]:

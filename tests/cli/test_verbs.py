@@ -290,38 +290,6 @@ def test_report_is_one_page_with_the_disclaimer(
     assert PROXY_NOTICE in page
 
 
-def test_explain_lays_heat_over_the_photo(
-    trunk_bundle: Path, classkinfy: Classkinfy, tmp_path: Path
-) -> None:
-    photo, out = tmp_path / "photo.png", tmp_path / "overlay.png"
-    Image.fromarray(synthetic.lesion("nv", 3, height=96, width=128, hair=0.0).image).save(photo)
-    ran = classkinfy("explain", trunk_bundle, photo, "--out", out, "--json")
-    assert ran.exit_code == 0, ran.stderr
-    answer = json.loads(ran.stdout)
-    probabilities = answer["prediction"]["probabilities"]
-    assert answer["explained"] == max(probabilities, key=probabilities.get)
-    with Image.open(out) as overlay:
-        assert overlay.size == (128, 96)
-    shown = classkinfy("explain", trunk_bundle, photo, "--out", out, "--class", "mel")
-    assert "(mel), probability" in shown.stdout
-    assert DISCLAIMER in shown.stdout
-    before = out.read_bytes()
-    classkinfy("explain", trunk_bundle, photo, "--out", out, "--class", "x").refused("'x' is not")
-    classkinfy("explain", tmp_path, photo, "--out", out).refused("no bundle", "checkpoint")
-    assert out.read_bytes() == before
-
-
-def test_an_evaluation_is_kept_in_the_bundle(
-    bundle: Path, lesions: Path, classkinfy: Classkinfy
-) -> None:
-    ran = classkinfy("evaluate", bundle, "--data", lesions, "--json")
-    assert ran.exit_code == 0, ran.stderr
-    document = json.loads(ran.stdout)
-    kept = Bundle.open(bundle).evidence()["evaluation"]
-    assert kept["figures"] == document["figures"]
-    assert document["n"] == 63
-
-
 def test_doctor_names_every_package_and_how_to_get_it(classkinfy: Classkinfy) -> None:
     ran = classkinfy("doctor", "--json")
     assert ran.exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,8 +16,10 @@ from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.errors import BundleError, DataError
 from classkinfy_export.evaluation import answers
 from classkinfy_export.evaluation.evaluate import evaluate as judge
-from classkinfy_export.jobs.evaluate import evaluate
+from classkinfy_export.evaluation.report import Evaluation
+from classkinfy_export.jobs import evaluate as job
 from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.target import opened
 from classkinfy_export.recipes import SplitRecipe
 from classkinfy_export.reporting import plots
 from classkinfy_export.runtimes.session import Session
@@ -24,6 +27,11 @@ from classkinfy_export.stages import checkpoint
 from classkinfy_export.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy()
+
+
+def evaluate(target: Path, data: Path, **options: Any) -> Evaluation:
+    with opened(target) as answering:
+        return job.evaluate(answering, data, **options)
 
 
 @pytest.fixture(scope="session")
