@@ -1,8 +1,8 @@
 """What every stage takes and gives: names, dtypes, shapes, units. The same in every format.
 
 A stage reads its inputs by name from what earlier stages gave, so the list of stages is the
-whole wiring. A grader reads ``clean`` when it is a network of its own, and ``embedding`` when it
-is a head on the classifier's trunk.
+whole wiring. A grader reads ``clean`` when it is a network of its own, and ``embedding`` and
+``features`` when it is a head on the classifier's trunk.
 """
 
 from __future__ import annotations
@@ -232,12 +232,12 @@ def classify_spec(size: WorkingSize, taxonomy: Taxonomy, embedding: int | None) 
 
 
 def grade_spec(size: WorkingSize, taxonomy: Taxonomy, dx: str, embedding: int | None) -> StageSpec:
-    """Return the spec of one grader; it reads ``embedding`` when that is its width."""
-    source = _clean(size) if embedding is None else _embedding(embedding)
+    """Return the spec of one grader; a head on the trunk when ``embedding`` has a width."""
+    inputs = (_clean(size),) if embedding is None else (_embedding(embedding), _features())
     return StageSpec(
         name=grade_stage(dx),
         kind="grade",
-        inputs=(source,),
+        inputs=inputs,
         outputs=(_severity(taxonomy),),
         diagnosis=dx,
     )

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import (
+    SCREEN_FEATURES,
     SCREEN_VERSION,
     Capture,
     GraderVariant,
@@ -25,7 +26,8 @@ from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
-from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.grade import Head
+from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -66,8 +68,9 @@ def _sources(variant: GraderVariant) -> Sources:
         own = _network(len(taxonomy.severities), seed)
         module: torch.nn.Module = own
         if variant == "trunk":
-            module = make_head("linear", network.embedding_width, own.spec.outputs).eval()
-            torch.nn.init.normal_(module[0].weight, 0.0, 0.05)
+            width = network.embedding_width + len(SCREEN_FEATURES)
+            module = Head(width, own.spec.outputs).eval()
+            module.scale[network.embedding_width :] = 0.05
         info = CheckpointInfo(
             role="grader",
             network=own.spec,
@@ -75,6 +78,7 @@ def _sources(variant: GraderVariant) -> Sources:
             variant=variant,
             diagnosis=dx,
             trunk_sha256=classifier.sha256 if variant == "trunk" else None,
+            screen_version=SCREEN_VERSION if variant == "trunk" else None,
         )
         graders[dx] = Checkpoint(info, module, weights_sha256(module))
     # Of the two kinds of bundle, one has a screen.

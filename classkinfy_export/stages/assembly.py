@@ -15,7 +15,7 @@ from classkinfy_export.stages.checkpoint import Checkpoint
 from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.decide import Decide
 from classkinfy_export.stages.front_end import FrontEnd
-from classkinfy_export.stages.grade import GradeHead, GradeNetwork
+from classkinfy_export.stages.grade import GradeHead, GradeNetwork, Head
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.pipeline import Pipeline
 from classkinfy_export.stages.prepare import Prepare
@@ -84,6 +84,11 @@ def assemble(
     optional = ("clean", "lesion_mask", "features")
     extra = tuple(name for name in optional if name in pipeline_outputs)
     screened = [name for name in extra if name != "clean"]
+    if screen is None and variant == "trunk":
+        raise CheckpointError(
+            "heads on the trunk grade by what the screen measures, and there is no screen",
+            hint="give the screen's checkpoint, or export the run as a whole",
+        )
     if screen is None and screened:
         raise RecipeError(
             f"pipeline_outputs asks for {screened[0]}, and there is no screen stage to find it",
@@ -178,7 +183,7 @@ def _screen(
 def _grade(checkpoint: Checkpoint, size: tuple[int, int]) -> GradeNetwork | GradeHead:
     if isinstance(checkpoint.module, Network):
         return GradeNetwork(checkpoint.module, size)
-    assert isinstance(checkpoint.module, nn.Sequential)
+    assert isinstance(checkpoint.module, Head)
     return GradeHead(checkpoint.module)
 
 
@@ -224,7 +229,8 @@ def trace(assembly: Assembly, image: Tensor) -> dict[str, Tensor]:
     with torch.inference_mode():
         tensors = assembly.pipeline(image)
         for stage, spec in assembly.specs.items():
-            given = assembly.modules[stage]({**tensors, "image": image}[spec.inputs[0].name])
+            known = {**tensors, "image": image}
+            given = assembly.modules[stage](*(known[tensor.name] for tensor in spec.inputs))
             if spec.diagnosis is not None:
                 given = {f"severity_{spec.diagnosis}": given["severity"]}
             tensors |= given

@@ -26,7 +26,8 @@ from classkinfy_export.contract import (
 )
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import explain
-from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.grade import Head
+from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -56,19 +57,20 @@ class CheckpointInfo(BaseModel):
     hair_removal: bool | None = None
     """Whether it was trained on images without their hair, where known."""
     screen_version: int | None = None
-    """For the screen: ``contract.SCREEN_VERSION`` of the features it was fitted on."""
+    """``contract.SCREEN_VERSION`` of the features that a screen or a head was fitted on."""
 
     @model_validator(mode="after")
     def _outputs_fit_taxonomy(self) -> Self:
         if (self.network is None) != (self.role == "screen"):
             raise ValueError("a classifier or a grader needs 'network', a screen has none")
+        measured = self.role == "screen" or (self.role == "grader" and self.variant == "trunk")
+        if measured and self.screen_version != SCREEN_VERSION:
+            raise ValueError(
+                f"the {self.role} is fitted on features of version {self.screen_version}, this "
+                f"toolkit measures version {SCREEN_VERSION}; delete it and run 'classkinfy train' "
+                "again"
+            )
         if self.network is None:
-            if self.screen_version != SCREEN_VERSION:
-                raise ValueError(
-                    f"the profiles are fitted on features of version {self.screen_version}, this "
-                    f"toolkit measures version {SCREEN_VERSION}; delete them and run "
-                    "'classkinfy train' again"
-                )
             return self
         names = self.taxonomy.classes if self.role == "classifier" else self.taxonomy.severities
         if self.network.outputs != len(names):
@@ -83,8 +85,8 @@ class CheckpointInfo(BaseModel):
 class Checkpoint:
     """A loaded checkpoint.
 
-    ``module`` is a ``Network``, a head (``nn.Sequential``) when ``info.variant`` is ``trunk``, or
-    the screen's ``Profiles``.
+    ``module`` is a ``Network``, a ``Head`` when ``info.variant`` is ``trunk``, or the screen's
+    ``Profiles``.
     ``sha256`` is that of the weights, whatever file they came from.
     """
 
@@ -110,8 +112,8 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
         _load(module, state, f"profiles of {len(info.taxonomy.classes)} classes", source)
         return Checkpoint(info, module.eval(), weights_sha256(module))
     if info.variant == "trunk":
-        width = max((t.shape[1] for t in state.values() if t.ndim == 2), default=0)
-        module = make_head(info.network.head, width, info.network.outputs)
+        width = state["mean"].numel() if "mean" in state else 0
+        module = Head(width, info.network.outputs)
     else:
         try:
             module = Network(info.network)

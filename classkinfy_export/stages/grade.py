@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
-from classkinfy_export.stages.network import Network
+from classkinfy_export.stages.network import Network, make_head
 
 
 class GradeNetwork(nn.Module):
@@ -30,17 +30,45 @@ class GradeNetwork(nn.Module):
         return {"severity": torch.softmax(logits, dim=-1)}
 
 
+class Head(nn.Module):
+    """What the trunk saw and the screen measured, side by side, to the logits of a severity.
+
+    Args:
+        width: of the embedding and the features together.
+        outputs: number of severities.
+    """
+
+    LIMIT = 5.0
+    """Standard deviations beyond which a value is cut."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.mlp = make_head("mlp", width, outputs)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """Run on float32 [n, width]: float32 [n, outputs]."""
+        standard = (seen - self.mean) * self.scale
+        logits: Tensor = self.mlp(torch.clamp(standard, -self.LIMIT, self.LIMIT))
+        return logits
+
+
 class GradeHead(nn.Module):
-    """``embedding`` to ``severity`` by a head on the classifier's trunk.
+    """``embedding`` and ``features`` to ``severity`` by a head on the classifier's trunk.
 
     Args:
         head: the trained head.
     """
 
-    def __init__(self, head: nn.Sequential) -> None:
+    def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
 
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Run on float32 [n, width]."""
-        return {"severity": torch.softmax(self.head(embedding), dim=-1)}
+    def forward(self, embedding: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """Run on float32 [n, width] and float32 [n, features]."""
+        logits = self.head(torch.cat((embedding, features), dim=-1))
+        return {"severity": torch.softmax(logits, dim=-1)}

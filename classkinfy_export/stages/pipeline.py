@@ -29,7 +29,7 @@ class Pipeline(nn.Module):
         decide: the quality rules.
         graders: by diagnosis, all of one variant; may be empty.
         taxonomy: the classes.
-        screen: the instant answer; may be left out.
+        screen: the instant answer; may be left out, where no grader is a head.
         extra: also output these of ``clean``, ``lesion_mask`` and ``features``.
     """
 
@@ -62,7 +62,9 @@ class Pipeline(nn.Module):
             prepared["quality"], classified["probabilities"], screened.get("preliminary")
         )
         if "embedding" in classified:
-            severity = self._select(decided["diagnosis"], classified["embedding"])
+            severity = self._select(
+                decided["diagnosis"], classified["embedding"], screened["features"]
+            )
         else:
             severity = self._route(decided["diagnosis"], prepared["clean"])
         outputs = {
@@ -79,12 +81,13 @@ class Pipeline(nn.Module):
         given = {**prepared, **screened}
         return outputs | {name: given[name] for name in self.extra}
 
-    def _select(self, diagnosis: Tensor, embedding: Tensor) -> Tensor:
+    def _select(self, diagnosis: Tensor, embedding: Tensor, features: Tensor) -> Tensor:
         severity = torch.zeros((1, self.severities))
         hits = torch.zeros_like(diagnosis)
         for route, grader in zip(self.routes, self.graders.values(), strict=True):
             hit = (diagnosis == route).to(torch.int32)
-            severity = severity + grader(embedding)["severity"] * hit.to(torch.float32)[:, None]
+            given = grader(embedding, features)["severity"]
+            severity = severity + given * hit.to(torch.float32)[:, None]
             hits = hits + hit
         return torch.where(hits[:, None] > 0, severity, self._ungraded())
 

@@ -37,7 +37,7 @@ from classkinfy_export.frame import frame
 from classkinfy_export.recipes import Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
-from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.training import (
     batches,
@@ -270,8 +270,9 @@ class _Job:
         examples: batches.Examples
         torch.manual_seed(recipe.seed)
         if recipe.graders.network is None:
-            examples = embeddings
-            module: nn.Module = make_head("mlp", examples.shape[1], outputs)
+            seen = np.concatenate((embeddings, self.kept["features"]), axis=1)
+            module: nn.Module = weights.start_head(seen[parts["train"]], outputs)
+            examples = seen
             trunk = recipe.classifier.network.model_copy(update={"head": "mlp"})
             spec = trunk.spec(outputs)
         else:
@@ -304,6 +305,7 @@ class _Job:
                 variant=recipe.graders.variant,
                 diagnosis=dx,
                 trunk_sha256=classifier.sha256 if recipe.graders.network is None else None,
+                screen_version=SCREEN_VERSION if recipe.graders.network is None else None,
             )
             trained = _finished(info, module)
             files.write(path, checkpoint.to_bytes(trained))

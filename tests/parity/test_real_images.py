@@ -15,7 +15,7 @@ from classkinfy_export.frame import frame, list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
-from classkinfy_export.stages.network import make_head
+from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.training import weights
@@ -39,7 +39,9 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
     )
     graders = {}
     for dx in taxonomy.graded:
-        head = make_head("mlp", network.embedding_width, len(taxonomy.severities)).eval()
+        width = network.embedding_width + len(SCREEN_FEATURES)
+        head = Head(width, len(taxonomy.severities)).eval()
+        head.scale[network.embedding_width :] = 0.05
         spec = network.spec.model_copy(update={"outputs": 3, "head": "mlp"})
         info = CheckpointInfo(
             role="grader",
@@ -48,6 +50,7 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
             variant="trunk",
             diagnosis=dx,
             trunk_sha256=classifier.sha256,
+            screen_version=SCREEN_VERSION,
         )
         graders[dx] = Checkpoint(info, head, weights_sha256(head))
     profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)

@@ -58,6 +58,9 @@ def test_a_pipeline_gives_what_the_stage_gives(sources: Sources) -> None:
 
 
 def test_without_profiles_there_is_no_instant_answer(sources: Sources) -> None:
+    with pytest.raises(CheckpointError, match="heads on the trunk grade by what the screen"):
+        build(sources, None)
+    sources = dataclasses.replace(sources, graders={})
     assembly = build(sources, None)
     assert "screen" not in assembly.modules
     assert "preliminary" not in {tensor.name for tensor in assembly.pipeline_spec.outputs}
