@@ -31,7 +31,9 @@ class Network(nn.Module):
                 hint="timm.list_models() names them all",
             )
         self.backbone = timm.create_model(spec.architecture, num_classes=0)
-        self.embedding_width = int(getattr(self.backbone, "num_features"))  # noqa: B009
+        # Some networks widen what they pooled before they give it.
+        widened = getattr(self.backbone, "head_hidden_size", None)
+        self.embedding_width = int(widened or getattr(self.backbone, "num_features"))  # noqa: B009
         """Width of the pooled features."""
         self.head = make_head(spec.head, self.embedding_width, spec.outputs)
         std = torch.tensor(spec.std).view(1, 3, 1, 1)
