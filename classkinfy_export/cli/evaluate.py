@@ -18,6 +18,8 @@ _HEADLINE = {
     "auroc": "AUROC, mean of classes",
     "ece": "expected calibration error of the probabilities",
     "debiased_ece": "the same, debiased",
+    "confidence_ece": "of the confidence shown, which the screen raises",
+    "debiased_confidence_ece": "the same, debiased",
 }
 
 

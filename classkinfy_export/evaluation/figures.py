@@ -24,9 +24,12 @@ BINS = 15
 """Of confidence, each as wide as the others."""
 _AT_ONCE = 100
 """Resamples in memory."""
-_INFLATED = ("ece", "debiased_ece")
-"""Larger in a resample, which holds fewer different images; their intervals are reflected about the
-value (Davison and Hinkley, 1997: the basic bootstrap), and cover 80 to 95 % instead of none."""
+_INFLATED = "ece"
+"""Ends the names of figures that are larger in a resample, which holds fewer different images.
+
+Their intervals are reflected about the value (Davison and Hinkley, 1997: the basic bootstrap), and
+cover 80 to 95 % instead of none.
+"""
 
 
 def bootstrap(
@@ -61,7 +64,7 @@ def bootstrap(
         values = values[~np.isnan(values)]
         if not np.isnan(value) and len(values):
             low, high = np.quantile(values, (0.025, 0.975))
-            if name in _INFLATED:
+            if name.endswith(_INFLATED):
                 low, high = max(2.0 * value - high, 0.0), max(2.0 * value - low, value)
                 low = min(low, value)
             found[name] = Figure(float(value), float(low), float(high))

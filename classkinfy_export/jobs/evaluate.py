@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classkinfy_export import files, runtimes
-from classkinfy_export.errors import DataError, require
+from classkinfy_export.errors import BundleError, DataError, require
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.jobs.target import Target
 from classkinfy_export.recipes import Form
@@ -85,6 +85,11 @@ def evaluate(
         part = part or "test"
         records, whole = _part(dataset, split_csv, part), f"{dataset.name}, {part}"
     name = runtime or ("onnxruntime" if target.exported else "pytorch")
+    if name != "pytorch" and not target.exported:
+        raise BundleError(
+            f"{target.path} holds weights, which {name} does not run",
+            hint="evaluate the bundle that 'classkinfy export' makes of them",
+        )
     with runtimes.get(name).open(bundle, threads=threads) as engine:
         given = answers.collect(
             Session(engine, form),

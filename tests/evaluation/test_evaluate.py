@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
@@ -85,6 +87,10 @@ def test_figures_are_of_what_the_session_answers(
     likeliest = rows[[f"p_{dx}" for dx in TAXONOMY.classes]].to_numpy().argmax(axis=1)
     right = likeliest == rows["dx"].map(TAXONOMY.index).to_numpy()
     assert result.figures["accuracy"].value == pytest.approx(right.mean())
+    shown = torch.tensor(rows["confidence"].to_list())
+    theirs = binary_calibration_error(shown, torch.from_numpy(right), n_bins=15)
+    assert result.figures["confidence_ece"].value == pytest.approx(float(theirs), abs=1e-6)
+    assert result.figures["confidence_ece"] != result.figures["ece"]
     assert sum(b.n for b in result.reliability) == len(records)
     assert set(result.sensitivity) == set(TAXONOMY.malignant)
     for slices in result.slices.values():
@@ -98,6 +104,9 @@ def test_a_checkpoint_answers_in_pytorch(
     path.write_bytes(checkpoint.to_bytes(checkpoints("trunk").classifier))
     result = evaluate(path, photos, out=tmp_path / "kept")
     assert result.runtime == "pytorch staged"
+    with pytest.raises(BundleError, match="holds weights, which litert does not run") as refused:
+        evaluate(path, photos, runtime="litert")
+    assert "classkinfy export" in str(refused.value.hint)
     names = {p.name for p in (tmp_path / "kept").iterdir()}
     assert names == {
         *("answers.csv", "evaluation.json", "confusion.svg", "reliability.svg", "roc.svg"),
