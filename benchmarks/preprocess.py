@@ -264,6 +264,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200, help="the first so many")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     images = list_images(arguments.images)[: arguments.limit]

@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=3, help="of HAM10000, every so many photos")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     ham = measure(arguments.ham, arguments.step, degraded=True)
     pad = measure(arguments.pad, 1, degraded=False)
     fitted = fit(ham)

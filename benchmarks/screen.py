@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("build/screen"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     photos, classifiers = measure(arguments.images, arguments.cache)
     command = f"python benchmarks/screen.py --images {arguments.images}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
