@@ -2,6 +2,10 @@
 
 One number divides all logits, so no decision changes, and it folds into the head's last layer:
 the deployed graph does not know of it.
+
+It is fitted to Platt's targets ("Probabilistic outputs for support vector machines", 1999): of n
+images and k classes the right one has (n + 1) / (n + k). Were it 1, a few images that are all right
+would drive the temperature to nothing and every later mistake to certainty.
 """
 
 from __future__ import annotations
@@ -29,10 +33,12 @@ def temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) 
     """
     if len(labels) == 0:
         return 1.0
+    number, classes = logits.shape
+    targets = (number * np.eye(classes)[labels] + 1) / (number + classes)
 
     def loss(log: float) -> float:
         scaled = log_softmax(logits.astype(np.float64) / math.exp(log), axis=1)
-        return float(-scaled[np.arange(len(labels)), labels].mean())
+        return float(-(targets * scaled).sum(axis=1).mean())
 
     return math.exp(float(minimize_scalar(loss, bounds=(-_WIDEST, _WIDEST), method="bounded").x))
 

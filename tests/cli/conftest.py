@@ -94,9 +94,11 @@ def bundle(trunk_bundle: Path, tmp_path: Path) -> Path:
 def weights(
     checkpoints: Callable[[GraderVariant], Sources], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Checkpoints on disk: ``classifier.safetensors``, and heads ``grader_<dx>.safetensors``."""
+    """Checkpoints on disk: classifier, screen, and heads ``grader_<dx>.safetensors``."""
     folder = tmp_path_factory.mktemp("weights")
     sources = checkpoints("trunk")
+    assert sources.screen is not None
+    (folder / "screen.safetensors").write_bytes(checkpoint.to_bytes(sources.screen))
     (folder / "classifier.safetensors").write_bytes(checkpoint.to_bytes(sources.classifier))
     for dx, grader in sources.graders.items():
         (folder / f"grader_{dx}.safetensors").write_bytes(checkpoint.to_bytes(grader))

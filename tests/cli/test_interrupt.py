@@ -84,6 +84,7 @@ def is_there(folder: Path, pattern: str) -> Callable[[], bool]:
 def conversion(weights: Path, format: str, out: Path) -> list[object]:
     given = ["--classifier", weights / "classifier.safetensors"]
     given += ["--grader", f"mel={weights / 'grader_mel.safetensors'}"]
+    given += ["--screen", weights / "screen.safetensors"]
     return ["export", *given, *SMALL, "--set", f"formats=[{format}]", "--out", out]
 
 

@@ -322,6 +322,7 @@ def test_export_is_the_same_twice_and_as_folder_or_archive(
         out = tmp_path / name
         given = ("--classifier", weights / "classifier.safetensors")
         given += ("--grader", f"mel={weights / 'grader_mel.safetensors'}")
+        given += ("--screen", weights / "screen.safetensors")
         ran = classkinfy("export", *given, *QUICK, "--out", out, "--json")
         assert ran.exit_code == 0
         document = json.loads(ran.stdout)

@@ -25,9 +25,17 @@ def test_an_overconfident_network_is_found_out_and_put_right(wanted: float) -> N
         assert metrics.calibration_error(labels, softmax(logits, axis=1)) > 2 * after
 
 
+@pytest.mark.parametrize("number", [1, 3, 50])
+def test_images_that_are_all_right_give_platts_targets(number: int) -> None:
+    labels = np.arange(number) % 3
+    logits = np.eye(3, dtype=np.float32)[labels]
+    told = softmax(logits / calibration.temperature(logits, labels), axis=1).max(axis=1)
+    assert told == pytest.approx(np.full(number, (number + 1) / (number + 3)), abs=1e-4)
+
+
 def test_extremes_and_nothing_give_a_finite_temperature() -> None:
     right = np.eye(3, dtype=np.float32)
-    assert calibration.temperature(right, np.arange(3)) == pytest.approx(0.1, rel=1e-3)
+    assert calibration.temperature(right / 100, np.arange(3)) == pytest.approx(0.1, rel=1e-3)
     assert calibration.temperature(-right, np.arange(3)) == pytest.approx(10, rel=1e-3)
     assert calibration.temperature(right[:0], np.arange(0)) == 1.0
 
