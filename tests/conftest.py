@@ -68,9 +68,9 @@ def _sources(variant: GraderVariant) -> Sources:
         own = _network(len(taxonomy.severities), seed)
         module: torch.nn.Module = own
         if variant == "trunk":
-            width = network.embedding_width + len(SCREEN_FEATURES)
-            module = Head(width, own.spec.outputs).eval()
-            module.scale[network.embedding_width :] = 0.05
+            module = Head(network.embedding_width, len(SCREEN_FEATURES), 8, own.spec.outputs).eval()
+            torch.nn.init.orthogonal_(module.axes)
+            module.scale[8:] = 0.05
         info = CheckpointInfo(
             role="grader",
             network=own.spec,

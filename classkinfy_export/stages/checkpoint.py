@@ -112,8 +112,7 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
         _load(module, state, f"profiles of {len(info.taxonomy.classes)} classes", source)
         return Checkpoint(info, module.eval(), weights_sha256(module))
     if info.variant == "trunk":
-        width = state["mean"].numel() if "mean" in state else 0
-        module = Head(width, info.network.outputs)
+        module = _empty_head(state, info.network.outputs)
     else:
         try:
             module = Network(info.network)
@@ -122,6 +121,15 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
     what = f"{info.network.architecture} with {info.network.outputs} outputs"
     _load(module, state, what, source)
     return Checkpoint(info, module.eval(), weights_sha256(module))
+
+
+def _empty_head(state: dict[str, Tensor], outputs: int) -> Head:
+    """Return a head as wide as its weights; ``_load`` says what is wrong with others."""
+    axes, mean = state.get("axes"), state.get("mean")
+    if axes is None or mean is None or axes.ndim != 2 or mean.numel() < len(axes):
+        return Head(0, 0, 0, outputs)
+    components, embedding = axes.shape
+    return Head(embedding, mean.numel() - components, components, outputs)
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], what: str, source: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
-from classkinfy_export.stages.network import Network, make_head
+from classkinfy_export.stages.network import Network
 
 
 class GradeNetwork(nn.Module):
@@ -31,29 +31,41 @@ class GradeNetwork(nn.Module):
 
 
 class Head(nn.Module):
-    """What the trunk saw and the screen measured, side by side, to the logits of a severity.
+    """What the trunk saw and the screen measured to the logits of a severity.
+
+    Of the embedding only its first principal components count. They and the features are brought
+    to mean 0 and deviation 1, cut at ``LIMIT``, and go through one hidden layer.
 
     Args:
-        width: of the embedding and the features together.
+        embedding: width of the embedding.
+        features: number of features.
+        components: number of principal components.
         outputs: number of severities.
     """
 
     LIMIT = 5.0
     """Standard deviations beyond which a value is cut."""
+    WIDTH = 128
 
+    axes: Tensor
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, width: int, outputs: int) -> None:
+    def __init__(self, embedding: int, features: int, components: int, outputs: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        self.mlp = make_head("mlp", width, outputs)
+        known = components + features
+        self.register_buffer("axes", torch.zeros(components, embedding))
+        self.register_buffer("mean", torch.zeros(known))
+        self.register_buffer("scale", torch.ones(known))
+        self.hidden = nn.Linear(known, self.WIDTH)
+        self.dropout = nn.Dropout(0.3)
+        self.output = nn.Linear(self.WIDTH, outputs)
 
-    def forward(self, seen: Tensor) -> Tensor:
-        """Run on float32 [n, width]: float32 [n, outputs]."""
-        standard = (seen - self.mean) * self.scale
-        logits: Tensor = self.mlp(torch.clamp(standard, -self.LIMIT, self.LIMIT))
+    def forward(self, embedding: Tensor, features: Tensor) -> Tensor:
+        """Run on float32 [n, embedding] and float32 [n, features]: float32 [n, outputs]."""
+        known = torch.cat((nn.functional.linear(embedding, self.axes), features), dim=-1)
+        standard = torch.clamp((known - self.mean) * self.scale, -self.LIMIT, self.LIMIT)
+        logits: Tensor = self.output(self.dropout(torch.relu(self.hidden(standard))))
         return logits
 
 
@@ -70,5 +82,4 @@ class GradeHead(nn.Module):
 
     def forward(self, embedding: Tensor, features: Tensor) -> dict[str, Tensor]:
         """Run on float32 [n, width] and float32 [n, features]."""
-        logits = self.head(torch.cat((embedding, features), dim=-1))
-        return {"severity": torch.softmax(logits, dim=-1)}
+        return {"severity": torch.softmax(self.head(embedding, features), dim=-1)}

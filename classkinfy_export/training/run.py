@@ -34,15 +34,17 @@ from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import CheckpointError, DataError
 from classkinfy_export.frame import frame
-from classkinfy_export.recipes import Hardware, TrainRecipe
+from classkinfy_export.recipes import FitRecipe, Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
+from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
 from classkinfy_export.training import (
     batches,
     cache,
     calibration,
+    heads,
     metrics,
     screen,
     task,
@@ -56,6 +58,7 @@ CLASSIFIER = "classifier"
 SCREEN = "screen"
 METRICS = "metrics.json"
 _EVALUATED = ("val", "calib", "test")
+_Parts = dict[str, npt.NDArray[np.int64]]
 
 
 def grader_file(dx: str) -> str:
@@ -103,8 +106,7 @@ def train(
     if graded:
         labels, source = job.severities(severity_csv)
         _keep_severity(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
-        for dx in graded:
-            grader_results[dx] = job.grader(dx, labels, classifier, embeddings)
+        grader_results = job.graders(labels, classifier, embeddings)
     summary = {
         "data": {
             "name": dataset.name,
@@ -217,20 +219,8 @@ class _Job:
             outputs = len(taxonomy.classes)
             torch.manual_seed(recipe.seed)
             network = weights.start(recipe.classifier.network, outputs)
-            task.fit(
-                network,
-                levels,
-                self.labels,
-                train=self._rows("train"),
-                val=self._rows("val"),
-                outputs=outputs,
-                recipe=recipe.classifier.fit,
-                seed=recipe.seed,
-                folder=self.out / "log" / CLASSIFIER,
-                hardware=self.hardware,
-                aspect=self.capture.width / self.capture.height,
-                progress=lambda done, total: self.report("training the classifier", done, total),
-            )
+            fit = recipe.classifier.fit
+            self._fit(network, levels, self.labels, self._parts(), outputs, fit, CLASSIFIER)
             calib = self._rows("calib")
             logits = task.predict(network, levels[calib]).numpy()
             calibration.fold(network.head, calibration.temperature(logits, self.labels[calib]))
@@ -248,76 +238,137 @@ class _Job:
         }
         return trained, embeddings, figures
 
-    def grader(
+    def graders(
         self,
-        dx: str,
         severity: pd.Series[int],
         classifier: Checkpoint,
         embeddings: npt.NDArray[np.float32],
     ) -> dict[str, Any]:
-        """Train the grader of one diagnosis; return its figures."""
-        recipe, taxonomy = self.recipe, self.recipe.taxonomy
-        outputs = len(taxonomy.severities)
-        everything = self.dataset.records
-        ours = (everything["dx"] == dx).to_numpy() & everything.index.isin(severity.index)
-        labels = severity.reindex(everything.index, fill_value=-1).to_numpy().astype(np.int64)
-        parts = {part: rows[ours[rows]] for part in splits.PARTS for rows in [self._rows(part)]}
-        if len(parts["train"]) == 0:
-            raise DataError(
-                f"no training image of {dx!r} has a severity",
-                hint="take it out of 'graded', or give severities for it",
-            )
-        examples: batches.Examples
-        torch.manual_seed(recipe.seed)
-        if recipe.graders.network is None:
-            seen = np.concatenate((embeddings, self.kept["features"]), axis=1)
-            module: nn.Module = weights.start_head(seen[parts["train"]], outputs)
-            examples = seen
-            trunk = recipe.classifier.network.model_copy(update={"head": "mlp"})
-            spec = trunk.spec(outputs)
-        else:
-            examples = self.kept[cache.pixels(recipe.graders.network.input_size)]
-            own = weights.start(recipe.graders.network, outputs)
-            module, spec = own, own.spec
+        """Train the second stage; return the figures of each diagnosis's grader."""
+        records, taxonomy = self.dataset.records, self.recipe.taxonomy
+        labels = severity.reindex(records.index, fill_value=-1).to_numpy().astype(np.int64)
+        known = records.index.isin(severity.index)
+        rows = {
+            dx: {part: ours[known[ours]] for part, ours in self._parts(dx).items()}
+            for dx in taxonomy.graded
+        }
+        for dx, parts in rows.items():
+            if len(parts["train"]) == 0:
+                raise DataError(
+                    f"no training image of {dx!r} has a severity",
+                    hint="take it out of 'graded', or give severities for it",
+                )
+        if self.recipe.graders.network is None:
+            return self._heads(labels, rows, classifier, embeddings)
+        return {dx: self._grader(dx, labels, parts) for dx, parts in rows.items()}
+
+    def _grader(self, dx: str, labels: batches.Labels, parts: _Parts) -> dict[str, Any]:
+        """Train one diagnosis's own network."""
+        recipe = self.recipe.graders
+        assert recipe.network is not None
+        outputs = len(self.recipe.taxonomy.severities)
+        levels = self.kept[cache.pixels(recipe.network.input_size)]
         path = self.out / grader_file(dx)
         if path.is_file():
-            module = checkpoint.load(path).module
+            network = checkpoint.load(path).module
         else:
-            task.fit(
-                module,
-                examples,
-                labels,
-                train=parts["train"],
-                val=parts["val"],
-                outputs=outputs,
-                recipe=recipe.graders.fit,
-                seed=recipe.seed,
-                folder=self.out / "log" / f"grader_{dx}",
-                hardware=self.hardware,
-                aspect=self.capture.width / self.capture.height,
-                progress=lambda done, total: self.report(
-                    f"training the grader of {dx}", done, total
-                ),
-            )
-            info = self._info(
-                role="grader",
-                network=spec,
-                variant=recipe.graders.variant,
-                diagnosis=dx,
-                trunk_sha256=classifier.sha256 if recipe.graders.network is None else None,
-                screen_version=SCREEN_VERSION if recipe.graders.network is None else None,
-            )
-            trained = _finished(info, module)
-            files.write(path, checkpoint.to_bytes(trained))
+            torch.manual_seed(self.recipe.seed)
+            network = weights.start(recipe.network, outputs)
+            self._fit(network, levels, labels, parts, outputs, recipe.fit, f"grader_{dx}")
+            info = self._info(role="grader", network=recipe.network.spec(outputs), diagnosis=dx)
+            files.write(path, checkpoint.to_bytes(_finished(info, network)))
+        return self._graded(network, levels, labels, parts)
+
+    def _heads(
+        self,
+        labels: batches.Labels,
+        rows: dict[str, _Parts],
+        classifier: Checkpoint,
+        embeddings: npt.NDArray[np.float32],
+    ) -> dict[str, Any]:
+        """Train the heads on the trunk, all as one, and take it apart."""
+        recipe, features = self.recipe, self.kept["features"]
+        outputs, graded = len(recipe.taxonomy.severities), len(rows)
+        seen = np.concatenate((embeddings, features), axis=1)
+        paths = {dx: self.out / grader_file(dx) for dx in rows}
+        if all(path.is_file() for path in paths.values()):
+            own = {dx: checkpoint.load(path).module for dx, path in paths.items()}
+        else:
+            parts = {
+                part: np.concatenate([own[part] for own in rows.values()]) for part in splits.PARTS
+            }
+            which = np.zeros((len(seen), graded), np.float32)
+            for position, ours in enumerate(rows.values()):
+                which[np.concatenate(list(ours.values())), position] = 1
+            train = parts["train"]
+            torch.manual_seed(recipe.seed)
+            shared = heads.start(embeddings[train], features[train], graded, outputs)
+            examples = np.concatenate((seen, which), axis=1)
+            fit = recipe.graders.fit
+            self._fit(heads.OnRows(shared), examples, labels, parts, outputs, fit, "graders")
+            own = {dx: heads.take(shared, n, graded) for n, dx in enumerate(rows)}
+            trunk = recipe.classifier.network.model_copy(update={"head": "mlp"})
+            for dx, head in own.items():
+                info = self._info(
+                    role="grader",
+                    network=trunk.spec(outputs),
+                    variant="trunk",
+                    diagnosis=dx,
+                    trunk_sha256=classifier.sha256,
+                    screen_version=SCREEN_VERSION,
+                )
+                files.write(paths[dx], checkpoint.to_bytes(_finished(info, head)))
+        figures = {}
+        for dx, head in own.items():
+            assert isinstance(head, Head)
+            figures[dx] = self._graded(heads.OnRows(head), seen, labels, rows[dx])
+        return figures
+
+    def _graded(
+        self,
+        module: nn.Module,
+        examples: batches.Examples,
+        labels: batches.Labels,
+        parts: _Parts,
+    ) -> dict[str, Any]:
+        """Return a grader's figures on each part."""
         return {
             part: metrics.summarise(
                 labels[rows],
                 torch.softmax(task.predict(module, examples[rows]), dim=-1).numpy(),
-                taxonomy.severities,
+                self.recipe.taxonomy.severities,
             )
             for part in _EVALUATED
             for rows in [parts[part]]
         }
+
+    def _fit(
+        self,
+        module: nn.Module,
+        examples: batches.Examples,
+        labels: batches.Labels,
+        parts: _Parts,
+        outputs: int,
+        recipe: FitRecipe,
+        name: str,
+    ) -> None:
+        """Train in place, under a name in the log."""
+        task.fit(
+            module,
+            examples,
+            labels,
+            train=parts["train"],
+            val=parts["val"],
+            outputs=outputs,
+            recipe=recipe,
+            seed=self.recipe.seed,
+            folder=self.out / "log" / name,
+            hardware=self.hardware,
+            aspect=self.capture.width / self.capture.height,
+            progress=lambda done, total: self.report(
+                f"training {name.replace('_', ' ')}", done, total
+            ),
+        )
 
     def _info(self, **own: Any) -> CheckpointInfo:  # noqa: ANN401
         """Say what a checkpoint is: its own fields, and what all of a run share."""
@@ -332,6 +383,13 @@ class _Job:
     def _rows(self, part: str) -> npt.NDArray[np.int64]:
         inside = self.split.loc[self.dataset.records.index, "part"] == part
         return np.flatnonzero(inside.to_numpy()).astype(np.int64)
+
+    def _parts(self, dx: str | None = None) -> _Parts:
+        """Return the rows of each part, of one diagnosis or of all."""
+        ours = (
+            self.dataset.records["dx"].to_numpy() == dx if dx else np.ones(len(self.labels), bool)
+        )
+        return {part: rows[ours[rows]] for part in splits.PARTS for rows in [self._rows(part)]}
 
     def _embeddings(
         self, network: Network, levels: npt.NDArray[np.uint8]

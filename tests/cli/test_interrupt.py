@@ -151,7 +151,7 @@ def check_whole(path: Path) -> None:
         (signal.SIGINT, "cache/.cache.*", {"recipe.json", "split.csv"}),
         (
             signal.SIGTERM,
-            "log/grader_mel/csv/*/metrics.csv",
+            "log/graders/csv/*/metrics.csv",
             {"severity.csv", "classifier.safetensors"},
         ),
     ],

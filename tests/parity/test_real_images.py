@@ -39,9 +39,9 @@ def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) ->
     )
     graders = {}
     for dx in taxonomy.graded:
-        width = network.embedding_width + len(SCREEN_FEATURES)
-        head = Head(width, len(taxonomy.severities)).eval()
-        head.scale[network.embedding_width :] = 0.05
+        head = Head(network.embedding_width, len(SCREEN_FEATURES), 16, 3).eval()
+        torch.nn.init.orthogonal_(head.axes)
+        head.scale[16:] = 0.05
         spec = network.spec.model_copy(update={"outputs": 3, "head": "mlp"})
         info = CheckpointInfo(
             role="grader",
