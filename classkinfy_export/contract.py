@@ -17,6 +17,7 @@ Dtype = Literal["uint8", "int32", "float32"]
 StageKind = Literal["prepare", "screen", "classify", "grade", "pipeline"]
 GraderVariant = Literal["separate", "trunk"]
 Layout = Literal["rgb", "rgba", "nv21"]
+WeightsDtype = Literal["float32", "float16"]
 
 DARK_LEVEL, BRIGHT_LEVEL = 120, 230
 """The gray levels below and above which a pixel counts as dark or bright."""

@@ -20,6 +20,7 @@ from classkinfy_export.contract import (
     GraderVariant,
     NetworkSpec,
     QualityRule,
+    WeightsDtype,
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
@@ -64,6 +65,9 @@ class NetworkRecipe(_Frozen):
     head: Literal["linear", "mlp"] = "linear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[_Deviation, _Deviation, _Deviation] = (0.5, 0.5, 0.5)
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """In training, how often the last residual branch is left out (Huang et al., 2016), earlier
+    ones in proportion to their depth."""
 
     def spec(self, outputs: int) -> NetworkSpec:
         """Return the network's spec for a number of outputs."""
@@ -97,6 +101,8 @@ class AugmentRecipe(_Frozen):
     """Share of images with dark corners."""
     mix: Literal["none", "mixup", "cutmix"] = "none"
     mix_alpha: float = Field(0.2, gt=0)
+    mix_share: float = Field(1.0, gt=0, le=1)
+    """Of the batches."""
 
 
 class FitRecipe(_Frozen):
@@ -117,7 +123,12 @@ class FitRecipe(_Frozen):
     """Of the loss: inverse frequency, or of the effective number of samples (Cui et al., 2019)."""
     focal: float = Field(0.0, ge=0)
     """Exponent of the focal loss (Lin et al., 2017); 0 is cross-entropy."""
+    logit_adjustment: float = Field(0.0, ge=0, le=1)
+    """Of the loss: times the log of each class's share of what is drawn, added to its logit (Menon
+    et al., 2021). With 1 the network answers as if every class were as likely as any other."""
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    start_size: int | None = Field(None, ge=32)
+    """Side of the images in the first epoch; it grows to the network's own by the middle."""
     ema_decay: float = Field(0.99, ge=0, lt=1)
     gradient_clip: float = Field(2.0, gt=0)
     freeze_norm: bool = False
@@ -139,6 +150,9 @@ class ClassifierRecipe(_Frozen):
 
     network: NetworkRecipe = NetworkRecipe()
     fit: FitRecipe = FitRecipe()
+    severity_task: float = Field(0.0, ge=0)
+    """Weight of a second task, which is left out of what is kept: to tell from the embedding what
+    the severity proxy measures. Heads on the trunk then find it there."""
 
 
 class GraderRecipe(_Frozen):
@@ -167,6 +181,8 @@ class TrainRecipe(_Frozen):
     graders: GraderRecipe = GraderRecipe()
     weights_licence: str = "CC-BY-NC-4.0"
     """SPDX identifier of the weights' licence; HAM10000's data make it CC-BY-NC-4.0."""
+    weights_dtype: WeightsDtype = "float32"
+    """What networks are kept in. They are rounded to it before anything is measured of them."""
 
     @model_validator(mode="after")
     def _holds_a_lesion(self) -> Self:
@@ -201,7 +217,8 @@ class ExportRecipe(_Frozen):
     """Only for checkpoints that do not carry their own; the capture's when neither says."""
     fit: Literal["crop", "pad"] = "crop"
     """How ``frame`` makes a photo of another shape fit the capture's."""
-    hair_removal: bool = True
+    hair_removal: bool | None = None
+    """As in training by default; on, where a checkpoint does not say how it was trained."""
     quality_rules: tuple[QualityRule, ...] = Field((), max_length=31)
     """Each has a bit of ``reasons``, an int32."""
     formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)

@@ -16,6 +16,8 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
     """
     taxonomy, capture = manifest.taxonomy, manifest.capture
     graded = {stage.diagnosis for stage in manifest.stages if stage.diagnosis}
+    trunk = manifest.grader_variant == "trunk"
+    on_trunk = {stage.name for stage in manifest.stages if stage.kind == "grade" and trunk}
     lines = [
         f"# {manifest.name}",
         "",
@@ -40,7 +42,9 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         "| stage | architecture | input | head |",
         "|---|---|---|---|",
         *(
-            f"| {stage} | {network.architecture} | {network.input_size} | {network.head} |"
+            f"| {stage} | head on the trunk | | on embedding and features |"
+            if stage in on_trunk
+            else f"| {stage} | {network.architecture} | {network.input_size} | {network.head} |"
             for stage, network in manifest.networks.items()
         ),
         "",

@@ -12,11 +12,14 @@ from classkinfy_export.cli import terminal
 
 def command(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("build/demo"),
+    train_anew: Annotated[
+        bool, typer.Option("--train", help="Train on the drawn lesions: no shipped model.")
+    ] = False,
     lesions: Annotated[int, typer.Option(min=6, help="Synthetic lesions of each class.")] = 24,
     seed: Annotated[int, typer.Option()] = 0,
     json: terminal.Json = False,
 ) -> None:
-    """Draw lesions, train both stages, export, verify, measure, report: a few minutes.
+    """Export the shipped model, verify it on drawn lesions, measure, report: a few minutes.
 
     Example: [bold]classkinfy demo --out build/demo[/]
     """
@@ -25,7 +28,9 @@ def command(
     from classkinfy_export.jobs.demo import demo
 
     with terminal.progress() as report:
-        result = demo(out, lesions_per_class=lesions, seed=seed, report=report)
+        result = demo(
+            out, train_anew=train_anew, lesions_per_class=lesions, seed=seed, report=report
+        )
     if json:
         terminal.emit(result.to_json())
     else:

@@ -8,28 +8,30 @@ from typing import Annotated
 import typer
 
 from classkinfy_export import files
-from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.errors import require
 
 
 def command(
     bundle: BundlePath,
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    data: Annotated[
+        Path | None, typer.Option(help="A data set: show where the classifier looks, by class.")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="The data's split.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Of the split: train, val, calib or test, the default.")
+    ] = None,
     json: terminal.Json = False,
 ) -> None:
     """Write one self-contained page: what the bundle holds, does, proves and costs.
 
     Example: [bold]classkinfy report bundle --out report.html[/]
     """
-    for module in ("jinja2", "matplotlib"):
-        require(module, extra="report", purpose="writing a report")
-    from classkinfy_export.reporting.page import render
+    from classkinfy_export.jobs.report import report
 
-    opened = Bundle.open(bundle)
-    with terminal.progress() as report:
-        page = render(opened, progress=lambda done, total: report("drawing", done, total))
+    with terminal.progress() as progress:
+        page, opened = report(bundle, data=data, split_csv=split, part=part, progress=progress)
     files.write(out, page.encode())
     if json:
         terminal.emit({"report": str(out), "evidence": sorted(opened.evidence())})

@@ -17,10 +17,15 @@ def command(
     recipe: Annotated[
         str, typer.Argument(help="A training recipe, for example train/mobile.yaml.")
     ],
-    data: Annotated[Path, typer.Option(help="The data set's folder.")],
+    data: Annotated[
+        list[Path], typer.Option(help="A data set's folder; repeatable, to train on several.")
+    ],
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run is continued.")],
     severity: Annotated[Path | None, typer.Option(help="CSV: image_id, severity.")] = None,
     split: Annotated[Path | None, typer.Option(help="A split made before.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where decoded images are kept, to share between runs.")
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
@@ -43,6 +48,7 @@ def command(
             out,
             severity_csv=severity,
             split_csv=split,
+            cache_folder=cache,
             hardware=recipes.Hardware(devices=devices, nodes=num_nodes),
             report=report,
         )

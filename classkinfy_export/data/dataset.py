@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,14 @@ class Dataset:
             together), ``mask`` (str path or None), ``age`` (float, years, NaN when unknown),
             ``sex`` and ``site`` (str, ``unknown`` when not given).
         taxonomy: the classes.
+        members: the data sets that it was joined from, if it was.
     """
 
     name: str
     root: Path
     records: pd.DataFrame
     taxonomy: Taxonomy
+    members: tuple[Dataset, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -86,6 +88,32 @@ def open_dataset(folder: Path, taxonomy: Taxonomy) -> Dataset:
         )
     layout, table = fitting[0]
     return Dataset(layout.name, scan.root, layout.records(scan, table, taxonomy), taxonomy)
+
+
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """Make one data set of several of the same taxonomy.
+
+    Args:
+        datasets: at least one.
+
+    Raises:
+        DataError: an image or a lesion is in two of them: a split could not keep it together.
+    """
+    first, *others = datasets
+    if not others:
+        return first
+    records = pd.concat([dataset.records for dataset in datasets])
+    if records.index.has_duplicates:
+        twice = records.index[records.index.duplicated()][0]
+        raise DataError(f"image {twice} is in two of the data sets", hint="give each once")
+    lesions = pd.concat([dataset.records["lesion_id"].drop_duplicates() for dataset in datasets])
+    if lesions.duplicated().any():
+        raise DataError(
+            f"lesion {lesions[lesions.duplicated()].iloc[0]} is in two of the data sets",
+            hint="rename it in one, or join the tables where it is the same lesion",
+        )
+    name = " + ".join(dataset.name for dataset in datasets)
+    return Dataset(name, first.root, records.sort_index(), first.taxonomy, tuple(datasets))
 
 
 def check_images(dataset: Dataset, progress: Progress | None = None) -> None:

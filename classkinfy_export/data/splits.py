@@ -108,8 +108,13 @@ def write(split_frame: pd.DataFrame, path: Path) -> None:
     files.write(path, content)
 
 
-def read(path: Path, dataset: Dataset) -> pd.DataFrame:
+def read(path: Path, dataset: Dataset, *, of_more: bool = False) -> pd.DataFrame:
     """Read a split and check it against the data set.
+
+    Args:
+        path: the split.
+        dataset: its images.
+        of_more: the split may be of more data than these.
 
     Returns:
         as ``split``.
@@ -132,7 +137,7 @@ def read(path: Path, dataset: Dataset) -> pd.DataFrame:
             hint=f"parts are {', '.join(PARTS)}",
         )
     extra = table.index.difference(records.index)
-    if len(extra):
+    if len(extra) and not of_more:
         raise DataError(
             f"{path} lists {len(extra)} images that are not in {dataset.root}, the first is "
             f"{extra[0]}",

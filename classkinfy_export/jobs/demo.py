@@ -1,4 +1,7 @@
-"""The main job on an embedded default: synthetic lesions to a verified, measured bundle."""
+"""The main job on what a clone holds: the shipped model to a verified, measured bundle.
+
+Photos of patients are not shipped, so it is verified on drawn lesions.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from classkinfy_export.latency.host import LatencyReport, bench
 from classkinfy_export.parity.verify import ParityReport, verify
 
 Report = Callable[[str, int, int], None]
+
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "mobile"
+"""The trained model in a clone; its licence keeps it out of the package."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class DemoResult:
 def demo(
     out: Path,
     *,
+    train_anew: bool = False,
     lesions_per_class: int = 24,
     seed: int = 0,
     images: int = 60,
@@ -53,6 +60,7 @@ def demo(
 
     Args:
         out: everything goes below it; what an earlier demo left there is replaced.
+        train_anew: train on the drawn lesions, instead of taking the shipped model.
         lesions_per_class: size of the synthetic set.
         seed: of drawing and training.
         images: how many to verify on.
@@ -60,7 +68,7 @@ def demo(
 
     Raises:
         MissingDependencyError: an extra is not installed.
-        ClasskinfyError: ``out`` holds something else.
+        ClasskinfyError: ``out`` holds something else; there is no shipped model here.
     """
     for module, extra in (
         ("lightning", "train"),
@@ -69,6 +77,11 @@ def demo(
         ("matplotlib", "report"),
     ):
         require(module, extra=extra, purpose="the demo")
+    if not train_anew and not SHIPPED.is_dir():
+        raise ClasskinfyError(
+            "the trained model is in a clone of the project, not in the installed package",
+            hint="run the demo in a clone, or pass --train to train one on drawn lesions",
+        )
     from classkinfy_export.jobs import export
     from classkinfy_export.reporting.page import render
 
@@ -87,12 +100,12 @@ def demo(
         seed=seed,
         progress=lambda done, total: report("drawing lesions", done, total),
     )
-    recipe = recipes.load("train/smoke.yaml", recipes.TrainRecipe, (f"seed={seed}",))
-    metrics = train(recipe, data, run, report=report)
+    if train_anew:
+        recipe = recipes.load("train/smoke.yaml", recipes.TrainRecipe, (f"seed={seed}",))
+        train(recipe, [data], run, report=report)
+    sources = export.from_run(run if train_anew else SHIPPED)
     settings = recipes.load("export/mobile.yaml", recipes.ExportRecipe, ("name=demo",))
-    bundle = export.export(
-        export.from_run(run), settings, out / "bundle", overwrite=True, report=report
-    )
+    bundle = export.export(sources, settings, out / "bundle", overwrite=True, report=report)
     found = list_images(data)
     parity = verify(
         bundle,
@@ -109,4 +122,5 @@ def demo(
     writer.add_evidence(bundle, "latency", latency.model_dump(mode="json"))
     page = out / "report.html"
     files.write(page, render(bundle).encode())
-    return DemoResult(out / "bundle", page, metrics, parity, latency)
+    assert sources.metrics is not None  # a run has them
+    return DemoResult(out / "bundle", page, sources.metrics, parity, latency)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from classkinfy_export import files, runtimes
 from classkinfy_export.errors import BundleError, DataError, require
 from classkinfy_export.evaluation.report import Evaluation
+from classkinfy_export.jobs import held_out
 from classkinfy_export.jobs.target import Target
 from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
@@ -16,11 +17,7 @@ from classkinfy_export.runtimes.session import Session
 if TYPE_CHECKING:
     import pandas as pd
 
-    from classkinfy_export.data.dataset import Dataset
-
 Report = Callable[[str, int, int], None]
-
-_SPLIT = "split.csv"
 
 
 def evaluate(
@@ -37,9 +34,7 @@ def evaluate(
 ) -> Evaluation:
     """Answer for every image of a data set, and evaluate the answers.
 
-    Of a split, only one part is evaluated. A run brings its own, also for a checkpoint in it; a
-    bundle needs it for the data that its run was trained on. A checkpoint that was taken out of its
-    run does not tell what it was trained on.
+    Which images those are, ``held_out.choose`` says.
 
     Args:
         target: what answers.
@@ -64,26 +59,11 @@ def evaluate(
         require("matplotlib", extra="report", purpose="drawing an evaluation")
         if out.exists() and not out.is_dir():
             raise DataError(f"{out} is a file", hint="choose a folder for --out")
-    from classkinfy_export.data.dataset import open_dataset
     from classkinfy_export.evaluation import answers
     from classkinfy_export.evaluation.evaluate import evaluate as judge
 
     bundle, taxonomy = target.bundle, target.bundle.manifest.taxonomy
-    dataset = open_dataset(data, taxonomy)
-    split_csv = split_csv or _own_split(target, dataset)
-    trained = bundle.manifest.provenance.data.get("fingerprint")
-    if split_csv is None and trained == dataset.fingerprint():
-        raise DataError(
-            f"{target.path} was trained on a part of {dataset.name}: it cannot be evaluated whole",
-            hint="give --split, the split.csv of its training run",
-        )
-    if split_csv is None:
-        if part is not None:
-            raise DataError(f"there is no split to take {part!r} of", hint="give --split")
-        records, whole = dataset.records, dataset.name
-    else:
-        part = part or "test"
-        records, whole = _part(dataset, split_csv, part), f"{dataset.name}, {part}"
+    records, whole = held_out.choose(target, data, split_csv=split_csv, part=part)
     name = runtime or ("onnxruntime" if target.exported else "pytorch")
     if name != "pytorch" and not target.exported:
         raise BundleError(
@@ -115,26 +95,3 @@ def _keep(out: Path, result: Evaluation, given: pd.DataFrame) -> None:
         files.write(out / f"{name}.svg", plot.svg)
     files.write(out / "answers.csv", given.to_csv(lineterminator="\n").encode())
     files.write(out / "evaluation.json", f"{result.model_dump_json(indent=2)}\n".encode())
-
-
-def _own_split(target: Target, dataset: Dataset) -> Path | None:
-    """Return the split of a run, or of a checkpoint that lies in one, if it is of these data."""
-    path = (target.path if target.path.is_dir() else target.path.parent) / _SPLIT
-    if target.exported or not path.is_file():
-        return None
-    from classkinfy_export.data.folder import read_table
-
-    known = set(read_table(path, ("image_id", "part"))["image_id"])
-    return path if known & set(dataset.records.index) else None
-
-
-def _part(dataset: Dataset, split_csv: Path, part: str) -> pd.DataFrame:
-    from classkinfy_export.data import splits
-
-    if part not in splits.PARTS:
-        raise DataError(f"{part!r} is no part of a split", hint=", ".join(splits.PARTS))
-    chosen = splits.read(split_csv, dataset)["part"] == part
-    records = dataset.records[chosen[dataset.records.index]]
-    if not len(records):
-        raise DataError(f"{split_csv} puts no image into {part!r}", hint="choose another --part")
-    return records

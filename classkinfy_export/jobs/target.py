@@ -55,8 +55,6 @@ def opened(path: Path) -> Iterator[Target]:
     recipe = ExportRecipe(name="target", formats=("pytorch",), golden=False)
     sources = export.from_run(path) if run else export.from_files(path, {}, recipe)
     info = sources.classifier.info
-    if info.hair_removal is not None:
-        recipe = recipe.model_copy(update={"hair_removal": info.hair_removal})
     if info.working_size is not None:
         capture = recipe.capture.model_copy(update=info.working_size.model_dump())
         recipe = recipe.model_copy(update={"capture": capture})

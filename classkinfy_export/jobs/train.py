@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ from classkinfy_export.recipes import Hardware, TrainRecipe
 
 def train(
     recipe: TrainRecipe,
-    data: Path,
+    data: Sequence[Path],
     out: Path,
     *,
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
+    cache_folder: Path | None = None,
     hardware: Hardware = Hardware(),
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Train both stages on a data set's folder; see ``training.run.train``.
+    """Train both stages on the data sets in these folders, as one; see ``training.run.train``.
 
     Raises:
         MissingDependencyError: the ``train`` extra is not installed.
@@ -31,16 +32,17 @@ def train(
         *("pandas", "scipy", "sklearn", "skimage"),
     ):
         require(module, extra="train", purpose="training")
-    from classkinfy_export.data.dataset import open_dataset
+    from classkinfy_export.data.dataset import join, open_dataset
     from classkinfy_export.training import run
 
-    dataset = open_dataset(data, recipe.taxonomy)
+    dataset = join([open_dataset(folder, recipe.taxonomy) for folder in data])
     return run.train(
         dataset,
         recipe,
         out,
         severity_csv=severity_csv,
         split_csv=split_csv,
+        cache_folder=cache_folder,
         hardware=hardware,
         report=report,
     )

@@ -85,9 +85,13 @@ def thumbnail(image: Pixels) -> str:
     picture = Image.fromarray(image[0])
     width = min(_THUMBNAIL_WIDTH, picture.width)
     height = max(1, round(picture.height * width / picture.width))
+    return data_uri(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Return a picture as JPEG, in a data URI."""
     buffer = io.BytesIO()
-    small = picture.resize((width, height), Image.Resampling.LANCZOS)
-    small.save(buffer, "JPEG", quality=88, optimize=True)
+    picture.save(buffer, "JPEG", quality=88, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.verify import ParityReport
 from classkinfy_export.recipes import explain
 from classkinfy_export.reporting import examples, plots
+from classkinfy_export.reporting.montage import Montage
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 
 Progress = Callable[[int, int], None]
@@ -92,12 +93,17 @@ class _Sides:
     benign_kept: int
 
 
-def render(bundle: Bundle, progress: Progress = lambda done, total: None) -> str:
+def render(
+    bundle: Bundle,
+    progress: Progress = lambda done, total: None,
+    montages: Sequence[Montage] = (),
+) -> str:
     """Draw the page.
 
     Args:
         bundle: an opened bundle; its golden images are run when a runtime is installed.
         progress: called with (done, total) steps.
+        montages: where the classifier looked, by class.
 
     Returns:
         HTML. The same bundle, evidence and runtime give the same text.
@@ -131,6 +137,7 @@ def render(bundle: Bundle, progress: Progress = lambda done, total: None) -> str
         ],
         problems=problems,
         gallery=gallery,
+        montages=montages,
         accuracy=accuracy,
         evaluation=evaluation,
         parts=_PARTS,

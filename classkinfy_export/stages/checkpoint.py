@@ -22,6 +22,7 @@ from classkinfy_export.contract import (
     SCREEN_VERSION,
     GraderVariant,
     NetworkSpec,
+    WeightsDtype,
     WorkingSize,
 )
 from classkinfy_export.errors import CheckpointError
@@ -33,6 +34,7 @@ from classkinfy_export.taxonomy import Taxonomy
 
 SUFFIX = ".safetensors"
 _HEADER = "classkinfy"
+_KEPT = {"float32": torch.float32, "float16": torch.float16}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -52,6 +54,8 @@ class CheckpointInfo(BaseModel):
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
     weights_licence: str = "unknown"
+    weights_dtype: WeightsDtype = "float32"
+    """What the file holds them in; they are float32 when they are loaded."""
     working_size: WorkingSize | None = None
     """The size of the images it was trained on, before the network's resize, where known."""
     hair_removal: bool | None = None
@@ -113,12 +117,13 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
         return Checkpoint(info, module.eval(), weights_sha256(module))
     if info.variant == "trunk":
         module = _empty_head(state, info.network.outputs)
+        what = f"a head on the trunk with {info.network.outputs} outputs"
     else:
         try:
             module = Network(info.network)
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error.message}", hint=error.hint) from error
-    what = f"{info.network.architecture} with {info.network.outputs} outputs"
+        what = f"{info.network.architecture} with {info.network.outputs} outputs"
     _load(module, state, what, source)
     return Checkpoint(info, module.eval(), weights_sha256(module))
 
@@ -142,7 +147,9 @@ def _load(module: nn.Module, state: dict[str, Tensor], what: str, source: str) -
         raise CheckpointError(
             f"{source} does not fit {what}: it {which} "
             f"({len(missing)} missing, {len(unexpected)} unexpected)",
-            hint="give the checkpoint of this architecture, or change the architecture",
+            hint="delete it and run 'classkinfy train' again"
+            if isinstance(module, Head)
+            else "give the checkpoint of this architecture, or change the architecture",
         )
     for name, tensor in state.items():
         wanted = expected[name].dtype
@@ -176,9 +183,34 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def rounded(info: CheckpointInfo, module: nn.Module) -> Checkpoint:
+    """Round trained weights, in place, to what ``info`` says that they are kept in.
+
+    Raises:
+        CheckpointError: a weight is NaN, infinite, or too large for that.
+    """
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(_KEPT[info.weights_dtype]))
+            if not bool(torch.isfinite(tensor).all()):
+                raise CheckpointError(
+                    f"training the {info.role} diverged: its weights are NaN, infinite or beyond "
+                    f"{info.weights_dtype}",
+                    hint="lower fit.learning_rate",
+                )
+    return Checkpoint(info, module, weights_sha256(module))
+
+
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """Serialise a checkpoint: the same weights give the same bytes."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.module.state_dict().items()}
+    kept = _KEPT[checkpoint.info.weights_dtype]
+    tensors = {
+        name: tensor.detach()
+        .cpu()
+        .to(kept if tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
+        for name, tensor in checkpoint.module.state_dict().items()
+    }
     info = checkpoint.info.model_dump_json()
     # One entry: safetensors writes several in an order that changes from run to run.
     header = f"{_seal(info, checkpoint.sha256)}\n{info}"

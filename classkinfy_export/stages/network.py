@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,13 @@ class Network(nn.Module):
 
     Args:
         spec: architecture, head, input size, mean and std.
+        drop_path: how often the last residual branch is left out in training.
 
     Raises:
-        CheckpointError: timm knows no such architecture.
+        CheckpointError: timm knows no such architecture, or it has no residual branches to drop.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, drop_path: float = 0.0) -> None:
         super().__init__()
         self.spec = spec
         if not timm.is_model(spec.architecture):
@@ -30,7 +33,13 @@ class Network(nn.Module):
                 f"architecture {spec.architecture!r} is not a timm model",
                 hint="timm.list_models() names them all",
             )
-        self.backbone = timm.create_model(spec.architecture, num_classes=0)
+        dropping: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+        try:
+            self.backbone = timm.create_model(spec.architecture, num_classes=0, **dropping)
+        except TypeError as error:
+            raise CheckpointError(
+                f"{spec.architecture} does not take drop_path", hint="leave network.drop_path out"
+            ) from error
         # Some networks widen what they pooled before they give it.
         widened = getattr(self.backbone, "head_hidden_size", None)
         self.embedding_width = int(widened or getattr(self.backbone, "num_features"))  # noqa: B009

@@ -15,19 +15,23 @@ from classkinfy_export.recipes import FitRecipe
 
 Examples = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Measures = npt.NDArray[np.float32]
+Row = tuple[Examples, int, Measures]
+
+_POWERS = {"natural": 1.0, "square_root": 0.5, "balanced": 0.0}
 
 
-class Rows(Dataset[tuple[Examples, int]]):
-    """Stored examples with their labels, by row."""
+class Rows(Dataset[Row]):
+    """Stored examples with their labels, by row, and what a second task is to tell of them."""
 
-    def __init__(self, examples: Examples, labels: Labels) -> None:
-        self.examples, self.labels = examples, labels
+    def __init__(self, examples: Examples, labels: Labels, measures: Measures) -> None:
+        self.examples, self.labels, self.measures = examples, labels, measures
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> tuple[Examples, int]:
-        return np.array(self.examples[row]), int(self.labels[row])
+    def __getitem__(self, row: int) -> Row:
+        return np.array(self.examples[row]), int(self.labels[row]), self.measures[row]
 
 
 class Draw(Sampler[int]):
@@ -91,7 +95,7 @@ class Batches(lightning.LightningDataModule):
         self.rows, self.train, self.val = rows, train, val
         self.recipe, self.seed = recipe, seed
 
-    def train_dataloader(self) -> DataLoader[tuple[Examples, int]]:
+    def train_dataloader(self) -> DataLoader[Row]:
         """Draw this process's share of each batch."""
         assert self.trainer is not None
         batch = min(self.recipe.batch_size, len(self.train))
@@ -108,7 +112,7 @@ class Batches(lightning.LightningDataModule):
         own = torch.Generator()
         return DataLoader(self.rows, batch // processes, sampler=draw, generator=own)
 
-    def val_dataloader(self) -> DataLoader[tuple[Examples, int]] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Row] | list[Any]:
         """Go through the validation part once, in every process."""
         if len(self.val) == 0:
             return []
@@ -119,6 +123,14 @@ def chances(labels: Labels, sampling: str) -> npt.NDArray[np.float64] | None:
     """Return each row's chance to be drawn next; None if each is to be drawn once."""
     if sampling == "natural":
         return None
-    counts = np.bincount(labels)[labels].astype(np.float64)
-    share = counts ** {"square_root": -0.5, "balanced": -1.0}[sampling]
-    return share / float(share.sum())
+    counts = np.bincount(labels)
+    present = np.flatnonzero(counts)
+    each = np.zeros(len(counts))
+    each[present] = shares(counts[present], sampling) / counts[present]
+    return each[labels]
+
+
+def shares(counts: npt.NDArray[Any], sampling: str) -> npt.NDArray[np.float64]:
+    """Return each class's share of what is drawn, from how many images it has."""
+    weights = counts.astype(np.float64) ** _POWERS[sampling]
+    return weights / float(weights.sum())

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from classkinfy_export import files
 from classkinfy_export.contract import (
     SCREEN_FEATURES,
     SCREEN_SCALE,
@@ -38,6 +39,8 @@ from classkinfy_export.stages.screen import Measure
 
 Progress = Callable[[int, int], None]
 
+_MEASURED = ("features", "lesion_mask")
+"""What is kept of the screen."""
 _VERSION = 1
 """Of ``prepare`` and the resize; the screen has a version of its own."""
 
@@ -75,35 +78,62 @@ def prepared(
     """
     paths = [str(path) for path in records["path"]]
     folder = folder / _key(paths, working_size, hair_removal)
-    keep = _Keep(working_size, sides)
-    if not all((folder / f"{name}.npy").is_file() for name in keep.sample):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    wanted = [*map(pixels, sides), *_MEASURED]
+    missing = [side for side in sides if not (folder / f"{pixels(side)}.npy").is_file()]
+    unmeasured = not all((folder / f"{name}.npy").is_file() for name in _MEASURED)
+    if missing or unmeasured:
+        folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".cache.", dir=folder.parent))
         try:
+            keep = _Keep(working_size, missing, measured=unmeasured)
             _fill(temporary, paths, keep, working_size, hair_removal, progress)
-            shutil.rmtree(folder, ignore_errors=True)  # made for other sides
-            temporary.replace(folder)
+            for path in temporary.iterdir():
+                path.replace(folder / path.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in keep.sample}
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in wanted}
+
+
+def table(
+    make: Callable[[], pd.DataFrame],
+    paths: Sequence[str],
+    *,
+    working_size: WorkingSize,
+    hair_removal: bool,
+    folder: Path,
+) -> pd.DataFrame:
+    """Return a table of floats by image, from the cache or made now.
+
+    Args:
+        make: makes it; its index is ``image_id``.
+        paths: of the images and masks it is made of.
+        working_size: of ``clean``.
+        hair_removal: as deployed.
+        folder: where the cache is kept.
+    """
+    path = folder / f"{_key(list(paths), working_size, hair_removal)}.csv"
+    if not path.is_file():
+        files.write(path, make().to_csv(lineterminator="\n").encode())
+    read = pd.read_csv(path, dtype={"image_id": str}, float_precision="round_trip")
+    return read.set_index("image_id")
 
 
 class _Keep(nn.Module):
     """``clean`` to what is kept."""
 
-    def __init__(self, size: WorkingSize, sides: Sequence[int]) -> None:
+    def __init__(self, size: WorkingSize, sides: Sequence[int], *, measured: bool) -> None:
         super().__init__()
         self.resizes = nn.ModuleDict(
             {pixels(side): Resize(size.as_tuple(), (side, side)) for side in sides}
         )
-        self.measure = Measure()
+        self.measure = Measure() if measured else None
         blank = torch.zeros((1, *size.as_tuple(), 3), dtype=torch.uint8)
         self.sample = {name: value.numpy()[0] for name, value in self(blank).items()}
 
     def forward(self, clean: Tensor) -> dict[str, Tensor]:
         planes = to_planes(clean).to(torch.float32)
         resized = {name: to_pixels(resize(planes)) for name, resize in self.resizes.items()}
-        measured: dict[str, Tensor] = self.measure(clean)
+        measured: dict[str, Tensor] = {} if self.measure is None else self.measure(clean)
         return resized | measured
 
 

@@ -19,6 +19,8 @@ from classkinfy_export.stages.grade import Head
 COMPONENTS = 16
 """Principal components of the embedding that a head reads, where there are images enough."""
 _IMAGES_PER_COMPONENT = 10
+_ROUNDING = 1e-10
+"""Of the largest component's variance."""
 
 Rows = npt.NDArray[np.float32]
 
@@ -51,12 +53,16 @@ def start(embeddings: Rows, features: Rows, diagnoses: int, outputs: int) -> Hea
         outputs: number of severities.
     """
     number, width = embeddings.shape
-    components = min(COMPONENTS, max(1, number // _IMAGES_PER_COMPONENT), width)
-    pca = PCA(components, svd_solver="full").fit(embeddings)
-    known = np.concatenate((embeddings @ pca.components_.T, features), axis=1)
+    most = min(COMPONENTS, max(1, number // _IMAGES_PER_COMPONENT), width)
+    pca = PCA(most, svd_solver="full").fit(embeddings)
+    # Beyond an embedding's rank there is only rounding.
+    varying = pca.explained_variance_ > _ROUNDING * pca.explained_variance_[0]
+    axes = pca.components_[varying | (np.arange(most) == 0)]
+    components = len(axes)
+    known = np.concatenate((embeddings @ axes.T, features), axis=1)
     scaler = StandardScaler().fit(known)
     head = Head(width, features.shape[1] + diagnoses, components, outputs)
-    head.axes.copy_(torch.from_numpy(pca.components_))
+    head.axes.copy_(torch.from_numpy(axes))
     head.mean[: known.shape[1]] = torch.from_numpy(scaler.mean_)
     head.scale[: known.shape[1]] = torch.from_numpy(1.0 / scaler.scale_)
     return head

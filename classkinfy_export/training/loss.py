@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from classkinfy_export.recipes import FitRecipe
+from classkinfy_export.training.batches import shares
 
 _EFFECTIVE = 0.999
 """Beta of Cui et al. (2019): samples beyond about a thousand add little."""
@@ -20,15 +21,20 @@ class Loss(nn.Module):
 
     Args:
         weights: of the classes, float32 [classes].
+        offsets: added to the logits, float32 [classes].
         focal: 0 for cross-entropy.
         label_smoothing: share of the target that is spread over all classes.
     """
 
     weights: Tensor
+    offsets: Tensor
 
-    def __init__(self, weights: Tensor, focal: float, label_smoothing: float) -> None:
+    def __init__(
+        self, weights: Tensor, offsets: Tensor, focal: float, label_smoothing: float
+    ) -> None:
         super().__init__()
         self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
         self.focal = focal
         self.label_smoothing = label_smoothing
 
@@ -43,14 +49,19 @@ class Loss(nn.Module):
             "effective": (1.0 - _EFFECTIVE) / (1.0 - _EFFECTIVE**present),
         }[recipe.class_weights]
         weights = weights * counts.sum() / (weights * counts).sum()
-        smooth = recipe.label_smoothing
-        return cls(torch.from_numpy(weights).to(torch.float32), recipe.focal, smooth)
+        offsets = recipe.logit_adjustment * np.log(shares(present, recipe.sampling))
+        return cls(
+            torch.from_numpy(weights).to(torch.float32),
+            torch.from_numpy(offsets).to(torch.float32),
+            recipe.focal,
+            recipe.label_smoothing,
+        )
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Run on float32 [n, classes] twice; targets are probabilities."""
         smooth = self.label_smoothing
         targets = targets * (1.0 - smooth) + smooth / targets.shape[1]
-        log = torch.log_softmax(logits, dim=1)
+        log = torch.log_softmax(logits + self.offsets, dim=1)
         terms = -targets * log * self.weights
         if self.focal:
             terms = terms * (1.0 - log.exp()) ** self.focal

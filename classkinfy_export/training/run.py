@@ -32,8 +32,7 @@ from classkinfy_export.contract import SCREEN_VERSION, Capture
 from classkinfy_export.data import masks, splits
 from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
-from classkinfy_export.errors import CheckpointError, DataError
-from classkinfy_export.frame import frame
+from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import FitRecipe, Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
@@ -50,6 +49,7 @@ from classkinfy_export.training import (
     task,
     weights,
 )
+from classkinfy_export.training.proxy import Proxy
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -73,6 +73,7 @@ def train(
     *,
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
+    cache_folder: Path | None = None,
     hardware: Hardware = Hardware(),
     report: Report = lambda what, done, total: None,
 ) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def train(
         out: the run's folder.
         severity_csv: severities by image, instead of the proxy.
         split_csv: a split made before, instead of a new one.
+        cache_folder: where decoded images are kept, for other runs on them too; ``out``/cache by
+            default.
         hardware: devices and nodes to train on.
         report: told of progress.
 
@@ -98,20 +101,22 @@ def train(
     """
     _claim(out, recipe)
     split = _split(dataset, recipe, out, split_csv)
-    job = _Job(dataset, recipe, out, split, hardware, report)
+    job = _Job(dataset, recipe, out, split, cache_folder or out / "cache", hardware, report)
+    graded = recipe.taxonomy.graded
+    source = "not graded"
+    if graded:  # before hours of training: it may be the user's own, and wrong
+        severity, source = job.severities(severity_csv)
+        rows = job.graded_rows(severity)
+        _keep_severity(out / "severity.csv", severity.to_csv(lineterminator="\n").encode())
     screened = job.screen()
     classifier, embeddings, result = job.classifier()
-    graded = recipe.taxonomy.graded
-    grader_results, source = {}, "not graded"
-    if graded:
-        labels, source = job.severities(severity_csv)
-        _keep_severity(out / "severity.csv", labels.to_csv(lineterminator="\n").encode())
-        grader_results = job.graders(labels, classifier, embeddings)
+    grader_results = job.graders(severity, rows, classifier, embeddings) if graded else {}
     summary = {
         "data": {
             "name": dataset.name,
             "images": len(dataset),
             "fingerprint": dataset.fingerprint(),
+            "members": " ".join(member.fingerprint() for member in dataset.members),
             "split_sha256": hashlib.sha256((out / "split.csv").read_bytes()).hexdigest(),
             "severity": source,
         },
@@ -131,6 +136,7 @@ class _Job:
         recipe: TrainRecipe,
         out: Path,
         split: pd.DataFrame,
+        cache_folder: Path,
         hardware: Hardware,
         report: Report,
     ) -> None:
@@ -145,8 +151,16 @@ class _Job:
             sorted({network.input_size for network in networks if network is not None}),
             working_size=size,
             hair_removal=recipe.hair_removal,
-            folder=out / "cache",
+            folder=cache_folder,
             progress=lambda done, total: report("preparing all images", done, total),
+        )
+        self.proxy = Proxy(
+            dataset,
+            recipe,
+            split,
+            self.kept["lesion_mask"],
+            cache_folder,
+            lambda done, total: report("measuring severity", done, total),
         )
 
     def screen(self) -> dict[str, Any]:
@@ -160,7 +174,7 @@ class _Job:
             train = self._rows("train")
             profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
             info = self._info(role="screen", screen_version=SCREEN_VERSION)
-            files.write(path, checkpoint.to_bytes(_finished(info, profiles)))
+            files.write(path, checkpoint.to_bytes(checkpoint.rounded(info, profiles)))
         assert isinstance(profiles, Profiles)
         probabilities = screen.predict(profiles, features)
         return {
@@ -183,30 +197,25 @@ class _Job:
 
     def severities(self, given: Path | None) -> tuple[pd.Series[int], str]:
         """Return the labels that the graders learn, the user's own or the proxy's, and which."""
-        taxonomy = self.recipe.taxonomy
         if given is not None:
-            own = severities.read_csv(given, self.dataset, taxonomy)
+            own = severities.read_csv(given, self.dataset, self.recipe.taxonomy)
             return own, f"{len(own)} grades of the user's own"
-        records = self.dataset.records
-        graded = records[records["dx"].isin(taxonomy.graded)]
-        features = severities.measure_dataset(
-            self.dataset,
-            [str(image_id) for image_id in graded.index],
-            screened=self._screened,
-            progress=lambda done, total: self.report("measuring severity", done, total),
-        )
-        dx = graded["dx"][features.index]
-        train = self.split.loc[features.index, "part"] == "train"
-        scale = severities.SeverityScale.fit(features[train], dx[train], taxonomy)
-        expert = int(graded["mask"].notna()[features.index].sum())
-        source = f"proxy on {expert} expert masks and {len(features) - expert} of the screen's"
-        return scale.grade(features, dx).rename("severity"), source
+        return self.proxy.grades()
 
-    def _screened(self, image_id: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Return the framed photo and the mask that ``screen`` found on it."""
-        row = self.dataset.records.index.get_loc(image_id)
-        photo = frame(self.dataset.records["path"].iloc[row], self.capture)[0]
-        return photo, masks.enlarge(self.kept["lesion_mask"][row], self.capture)
+    def graded_rows(self, severity: pd.Series[int]) -> dict[str, _Parts]:
+        """Return the rows of each graded diagnosis whose severity is known, by part."""
+        known = self.dataset.records.index.isin(severity.index)
+        rows = {
+            dx: {part: ours[known[ours]] for part, ours in self._parts(dx).items()}
+            for dx in self.recipe.taxonomy.graded
+        }
+        for dx, parts in rows.items():
+            if len(parts["train"]) == 0:
+                raise DataError(
+                    f"no training image of {dx!r} has a severity",
+                    hint="give severities for it, or a recipe whose taxonomy does not grade it",
+                )
+        return rows
 
     def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
@@ -220,12 +229,19 @@ class _Job:
             torch.manual_seed(recipe.seed)
             network = weights.start(recipe.classifier.network, outputs)
             fit = recipe.classifier.fit
-            self._fit(network, levels, self.labels, self._parts(), outputs, fit, CLASSIFIER)
+            weight = recipe.classifier.severity_task
+            measures = self.proxy.measures() if weight else None
+            parts = self._parts()
+            self._fit(
+                network, levels, self.labels, parts, outputs, fit, CLASSIFIER, measures, weight
+            )
             calib = self._rows("calib")
             logits = task.predict(network, levels[calib]).numpy()
             calibration.fold(network.head, calibration.temperature(logits, self.labels[calib]))
-            info = self._info(role="classifier", network=network.spec)
-            trained = _finished(info, network)
+            info = self._info(
+                role="classifier", network=network.spec, weights_dtype=recipe.weights_dtype
+            )
+            trained = checkpoint.rounded(info, network)
             files.write(path, checkpoint.to_bytes(trained))
         final = trained.module
         assert isinstance(final, Network)
@@ -241,23 +257,13 @@ class _Job:
     def graders(
         self,
         severity: pd.Series[int],
+        rows: dict[str, _Parts],
         classifier: Checkpoint,
         embeddings: npt.NDArray[np.float32],
     ) -> dict[str, Any]:
         """Train the second stage; return the figures of each diagnosis's grader."""
-        records, taxonomy = self.dataset.records, self.recipe.taxonomy
-        labels = severity.reindex(records.index, fill_value=-1).to_numpy().astype(np.int64)
-        known = records.index.isin(severity.index)
-        rows = {
-            dx: {part: ours[known[ours]] for part, ours in self._parts(dx).items()}
-            for dx in taxonomy.graded
-        }
-        for dx, parts in rows.items():
-            if len(parts["train"]) == 0:
-                raise DataError(
-                    f"no training image of {dx!r} has a severity",
-                    hint="take it out of 'graded', or give severities for it",
-                )
+        index = self.dataset.records.index
+        labels = severity.reindex(index, fill_value=-1).to_numpy().astype(np.int64)
         if self.recipe.graders.network is None:
             return self._heads(labels, rows, classifier, embeddings)
         return {dx: self._grader(dx, labels, parts) for dx, parts in rows.items()}
@@ -275,8 +281,13 @@ class _Job:
             torch.manual_seed(self.recipe.seed)
             network = weights.start(recipe.network, outputs)
             self._fit(network, levels, labels, parts, outputs, recipe.fit, f"grader_{dx}")
-            info = self._info(role="grader", network=recipe.network.spec(outputs), diagnosis=dx)
-            files.write(path, checkpoint.to_bytes(_finished(info, network)))
+            info = self._info(
+                role="grader",
+                network=recipe.network.spec(outputs),
+                diagnosis=dx,
+                weights_dtype=self.recipe.weights_dtype,
+            )
+            files.write(path, checkpoint.to_bytes(checkpoint.rounded(info, network)))
         return self._graded(network, levels, labels, parts)
 
     def _heads(
@@ -291,8 +302,10 @@ class _Job:
         outputs, graded = len(recipe.taxonomy.severities), len(rows)
         seen = np.concatenate((embeddings, features), axis=1)
         paths = {dx: self.out / grader_file(dx) for dx in rows}
-        if all(path.is_file() for path in paths.values()):
-            own = {dx: checkpoint.load(path).module for dx, path in paths.items()}
+        kept = [checkpoint.load(path) for path in paths.values() if path.is_file()]
+        fitting = [head for head in kept if head.info.trunk_sha256 == classifier.sha256]
+        if len(fitting) == graded:
+            own = {dx: head.module for dx, head in zip(paths, fitting, strict=True)}
         else:
             parts = {
                 part: np.concatenate([own[part] for own in rows.values()]) for part in splits.PARTS
@@ -317,7 +330,7 @@ class _Job:
                     trunk_sha256=classifier.sha256,
                     screen_version=SCREEN_VERSION,
                 )
-                files.write(paths[dx], checkpoint.to_bytes(_finished(info, head)))
+                files.write(paths[dx], checkpoint.to_bytes(checkpoint.rounded(info, head)))
         figures = {}
         for dx, head in own.items():
             assert isinstance(head, Head)
@@ -351,6 +364,8 @@ class _Job:
         outputs: int,
         recipe: FitRecipe,
         name: str,
+        measures: batches.Measures | None = None,
+        measures_weight: float = 0.0,
     ) -> None:
         """Train in place, under a name in the log."""
         task.fit(
@@ -365,6 +380,8 @@ class _Job:
             folder=self.out / "log" / name,
             hardware=self.hardware,
             aspect=self.capture.width / self.capture.height,
+            measures=measures,
+            measures_weight=measures_weight,
             progress=lambda done, total: self.report(
                 f"training {name.replace('_', ' ')}", done, total
             ),
@@ -400,16 +417,6 @@ class _Job:
             chunks.append(task.predict(embed, levels[first : first + 256]).numpy())
             self.report("measuring the classifier", min(first + 256, len(levels)), len(levels))
         return np.concatenate(chunks)
-
-
-def _finished(info: CheckpointInfo, module: nn.Module) -> Checkpoint:
-    """Wrap trained weights, unless the training diverged: those are not saved."""
-    if not all(bool(torch.isfinite(t.float()).all()) for t in module.state_dict().values()):
-        raise CheckpointError(
-            f"training the {info.role} diverged: its weights are NaN or infinite",
-            hint="lower fit.learning_rate",
-        )
-    return Checkpoint(info, module, checkpoint.weights_sha256(module))
 
 
 class _Embedding(nn.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +23,10 @@ from torchvision.transforms import v2
 
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import AugmentRecipe, FitRecipe, Hardware
+from classkinfy_export.stages.network import Network
 from classkinfy_export.training.augment import Augment
-from classkinfy_export.training.batches import Batches, Examples, Labels, Rows
+from classkinfy_export.training.auxiliary import Auxiliary
+from classkinfy_export.training.batches import Batches, Examples, Labels, Measures, Rows
 from classkinfy_export.training.loss import Loss
 
 _LAST, _BEST = "last", "best"
@@ -31,9 +35,14 @@ _KNOWN = (
     ".*log_every_n_steps.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Total length of `list` across ranks is zero.*",
 )
 """Warnings of Lightning about what is meant."""
 _WATCHED = "val_balanced_accuracy"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Of glibc's malloc.h."""
+_SIZE_STEP = 32
+"""Sizes that images grow through; the network's last stage has a pixel for as many."""
 
 
 class Task(lightning.LightningModule):
@@ -46,6 +55,7 @@ class Task(lightning.LightningModule):
         recipe: optimiser, schedule, mixing.
         outputs: number of classes.
         seed: of augmentation and dropout.
+        auxiliary: a second task; ``module`` is then a ``Network``.
     """
 
     def __init__(
@@ -56,6 +66,7 @@ class Task(lightning.LightningModule):
         recipe: FitRecipe,
         outputs: int,
         seed: int,
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -64,6 +75,7 @@ class Task(lightning.LightningModule):
         self.recipe = recipe
         self.outputs = outputs
         self.seed = seed
+        self.auxiliary = auxiliary
         self.mix = {"none": None, "mixup": v2.MixUp, "cutmix": v2.CutMix}[recipe.augment.mix]
         self.balanced_accuracy = torchmetrics.classification.MulticlassAccuracy(
             num_classes=outputs, average="macro"
@@ -78,22 +90,39 @@ class Task(lightning.LightningModule):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one augmented batch."""
-        examples, labels = batch
-        inputs = self.transform(examples)
-        if self.mix is None:
-            targets = nn.functional.one_hot(labels, self.outputs).to(torch.float32)
-        else:
+        examples, labels, measures = batch
+        inputs = self._sized(self.transform(examples))
+        mixed = self.mix is not None and float(torch.rand(())) < self.recipe.augment.mix_share
+        if self.mix is not None and mixed:
             mix = self.mix(alpha=self.recipe.augment.mix_alpha, num_classes=self.outputs)
             inputs, targets = mix(inputs, labels)
-        loss: Tensor = self.loss(self.module(inputs), targets)
+        else:
+            targets = nn.functional.one_hot(labels, self.outputs).to(torch.float32)
+        if self.auxiliary is None:
+            loss: Tensor = self.loss(self.module(inputs), targets)
+        else:
+            logits, told = self.auxiliary(self.module, inputs)
+            # Of two lesions in one image there is nothing to tell.
+            loss = self.loss(logits, targets) + (not mixed) * self.auxiliary.loss(told, measures)
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def _sized(self, inputs: Tensor) -> Tensor:
+        """Shrink images while the training is young."""
+        start, own = self.recipe.start_size, inputs.shape[-1]
+        if start is None:
+            return inputs
+        grown = min(1.0, 2.0 * self.current_epoch / self.recipe.epochs)
+        side = min(own, round((start + grown * (own - start)) / _SIZE_STEP) * _SIZE_STEP)
+        if grown == 1.0 or side == own:
+            return inputs
+        return nn.functional.interpolate(inputs, (side, side), mode="bilinear", antialias=True)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Log cross-entropy and balanced accuracy."""
-        examples, labels = batch
+        examples, labels, _ = batch
         logits = self.module(self.transform(examples))
         self.log("val_loss", nn.functional.cross_entropy(logits, labels))
         self.balanced_accuracy(logits, labels)
@@ -101,8 +130,8 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (Lightning's union of a dozen types)
         """AdamW without decay on norms and biases, and the recipe's schedule."""
-        decayed = [p for p in self.module.parameters() if p.ndim > 1]
-        plain = [p for p in self.module.parameters() if p.ndim <= 1]
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        plain = [p for p in self.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": self.recipe.weight_decay},
@@ -151,6 +180,8 @@ def fit(
     folder: Path,
     hardware: Hardware,
     aspect: float = 1.0,
+    measures: Measures | None = None,
+    measures_weight: float = 0.0,
     progress: Callable[[int, int], None],
 ) -> None:
     """Train ``module`` in place; it ends with its averaged weights.
@@ -170,6 +201,9 @@ def fit(
         folder: where the logs go, and the state to go on from.
         hardware: devices and nodes to train on.
         aspect: width over height of the photos that pixels were squashed from.
+        measures: float32 [n, m], what a second task is to tell of each example, NaN where it is not
+            known; ``module`` is then a ``Network``.
+        measures_weight: of that task's loss.
         progress: called with (done, total) batches over all epochs.
 
     Raises:
@@ -183,7 +217,14 @@ def fit(
         )
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    _keep_memory()
     torch.manual_seed(seed)
+    auxiliary = None
+    if measures is None:
+        measures = np.empty((len(labels), 0), np.float32)
+    else:
+        assert isinstance(module, Network)
+        auxiliary = Auxiliary(module.embedding_width, measures.shape[1], measures_weight)
     task = Task(
         module.to(memory_format=torch.channels_last),
         _transform(examples, recipe.augment, aspect),
@@ -191,6 +232,7 @@ def fit(
         recipe,
         outputs,
         seed,
+        auxiliary,
     )
     last = ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False)
     callbacks: list[lightning.Callback] = [_Progress(progress), last]
@@ -218,7 +260,7 @@ def fit(
             use_distributed_sampler=False,
         )
         state = folder / f"{_LAST}.ckpt"
-        batches = Batches(Rows(examples, labels), train, val, recipe, seed)
+        batches = Batches(Rows(examples, labels, measures), train, val, recipe, seed)
         try:
             trainer.fit(task, batches, ckpt_path=state if state.is_file() else None)
         except SystemExit:
@@ -229,6 +271,18 @@ def fit(
     for path in folder.glob("*.ckpt"):
         path.unlink(missing_ok=True)
     module.eval()
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed memory for the next batch, which needs as much.
+
+    It maps anew what is larger than 32 MiB, and the kernel clears every page of that: a third of
+    the time of a batch on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:

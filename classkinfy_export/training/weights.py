@@ -24,7 +24,7 @@ def start(recipe: NetworkRecipe, outputs: int) -> Network:
     Raises:
         CheckpointError: the weights cannot be had, or do not line up.
     """
-    network = Network(recipe.spec(outputs))
+    network = Network(recipe.spec(outputs), recipe.drop_path)
     if recipe.weights == "imagenet":
         _load_imagenet(network.backbone, recipe.architecture)
     return network

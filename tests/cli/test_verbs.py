@@ -487,6 +487,14 @@ def test_demo_prints_its_findings_and_fails_with_the_parity_gate(
         assert "parity does not hold: onnxruntime fused" in ran.error()
 
 
+def test_without_the_shipped_model_the_demo_says_how_to_train_one(
+    monkeypatch: pytest.MonkeyPatch, classkinfy: Classkinfy, out: Path
+) -> None:
+    monkeypatch.setattr(demo, "SHIPPED", out / "nothing")
+    classkinfy("demo", "--out", out).refused("in a clone of the project", "--train")
+    assert not out.exists()
+
+
 def test_help_names_every_verb_and_the_disclaimer(classkinfy: Classkinfy) -> None:
     ran = classkinfy("--help")
     assert ran.exit_code == 0

@@ -69,3 +69,14 @@ def test_a_head_taken_out_answers_as_the_whole_does(
         other = heads.OnRows(heads.take(whole, (diagnosis + 1) % GRADED, GRADED))(rows[1])
     torch.testing.assert_close(answers, expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(other, expected, atol=1e-3), "the diagnosis counts"
+
+
+def test_components_beyond_the_rank_of_the_embedding_are_left_out(
+    seen: tuple[np.ndarray, np.ndarray],
+) -> None:
+    rng = np.random.default_rng(1)
+    flat = (rng.normal(size=(IMAGES, 3)) @ rng.normal(size=(3, WIDTH))).astype(np.float32)
+    head = heads.start(flat, seen[1], GRADED, outputs=3)
+    assert head.axes.shape == (3, WIDTH)
+    same = np.full((IMAGES, WIDTH), 0.7, np.float32)
+    assert heads.start(same, seen[1], GRADED, outputs=3).axes.shape == (1, WIDTH)

@@ -52,3 +52,22 @@ def test_focal_loss_is_its_formula() -> None:
 def test_a_class_without_images_has_a_finite_weight() -> None:
     made = Loss.of(FitRecipe(class_weights="inverse"), np.zeros(5, np.int64), 3)
     assert torch.isfinite(made.weights).all()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "shares"),
+    [
+        ("natural", (0.6, 0.3, 0.1)),
+        ("square_root", (0.4727, 0.3343, 0.1930)),
+        ("balanced", (1 / 3,) * 3),
+    ],
+)
+def test_logit_adjustment_adds_the_log_of_what_is_drawn(
+    sampling: str, shares: tuple[float, ...]
+) -> None:
+    """Menon et al., 2021, equation 10."""
+    shifted = LOGITS + 0.5 * torch.log(torch.tensor(shares, dtype=torch.float64))
+    expected = F.cross_entropy(shifted, torch.from_numpy(LABELS))
+    given = loss(sampling=sampling, logit_adjustment=0.5, label_smoothing=0.0)
+    assert given == pytest.approx(float(expected), rel=1e-4)
+    assert given == pytest.approx(loss(label_smoothing=0.0), rel=1e-6) or sampling != "balanced"

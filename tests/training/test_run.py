@@ -31,6 +31,7 @@ taxonomy:
   severities: [low, high]
   names: {naevus: naevus, melanoma: melanoma, vessel: vascular lesion}
 working_size: {height: 93, width: 124}
+hair_removal: false
 split: {val: 0.2, calib: 0.0, test: 0.2}
 classifier:
   network: {architecture: test_efficientnet, weights: none, input_size: 64}
@@ -88,7 +89,7 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     data: Path, tmp_path: Path, graders: str, formats: str, form: str
 ) -> None:
     recipe = recipes.load(write(tmp_path / "train.yaml", TRAIN % graders), recipes.TrainRecipe)
-    metrics = train(recipe, data, tmp_path / "run")
+    metrics = train(recipe, [data], tmp_path / "run")
     assert metrics["classifier"]["test"]["balanced_accuracy"] > 0.6, "chance is 0.33"
     assert list(metrics["graders"]) == ["melanoma"]
     assert metrics["screen"]["test"]["balanced_accuracy"] > 0.6, "drawn classes look different"
@@ -103,6 +104,7 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     assert bundle.manifest.stage("classify").outputs[0].shape == (1, 3)
     assert bundle.manifest.stage("grade_melanoma").outputs[0].shape == (1, 2)
     assert bundle.manifest.weights_licence == "MIT"
+    assert not bundle.manifest.hair_removal, "as it was trained"
     report = verify(bundle, sorted(data.glob("*.jpg"))[::6])
     assert report.failures() == []
     assert len({d.runtime for d in report.decisions}) == formats.count(",")
@@ -122,7 +124,7 @@ def test_without_experts_masks_the_graders_learn_from_the_screens(
         recipes.TrainRecipe,
         ("classifier.fit.epochs=1",),
     )
-    metrics = train(recipe, bare, tmp_path / "run")
+    metrics = train(recipe, [bare], tmp_path / "run")
     assert metrics["screen"]["test"]["masks"] == 0
     assert metrics["screen"]["test"]["mean_iou"] is None
     graded = pd.read_csv(tmp_path / "run" / "severity.csv", index_col="image_id")["severity"]
@@ -141,7 +143,7 @@ def test_the_same_seed_gives_the_same_weights(data: Path, tmp_path: Path) -> Non
     )
     hashes = set()
     for name in ("a", "b"):
-        train(recipe, data, tmp_path / name)
+        train(recipe, [data], tmp_path / name)
         hashes.add(checkpoint.load(tmp_path / name / "classifier.safetensors").sha256)
     assert len(hashes) == 1
 
@@ -152,18 +154,18 @@ def test_an_unfinished_run_is_continued_and_a_foreign_one_is_left_alone(
     path = write(tmp_path / "train.yaml", TRAIN % TRUNK)
     recipe = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=1",))
     run = tmp_path / "run"
-    train(recipe, data, run)
+    train(recipe, [data], run)
     before = (run / "classifier.safetensors").read_bytes()
     (run / "metrics.json").unlink()
     (run / "grader_melanoma.safetensors").unlink()
     with pytest.raises(Exception, match="not a finished training run"):
         export.from_run(run)
-    train(recipe, data, run)
+    train(recipe, [data], run)
     assert (run / "classifier.safetensors").read_bytes() == before
     assert json.loads((run / "metrics.json").read_text())["graders"]["melanoma"]["test"]["n"]
     other = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=2",))
     with pytest.raises(DataError, match="already holds something else"):
-        train(other, data, run)
+        train(other, [data], run)
 
 
 def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
@@ -199,7 +201,59 @@ def test_severities_of_the_users_own_take_the_place_of_the_proxy(
     lines = ["image_id,severity"]
     lines += [f"melanoma_{n:02d},{'high' if n % 4 < 2 else 'low'}" for n in range(40)]
     own = write(tmp_path / "severity.csv", "\n".join(lines) + "\n")
-    train(recipe, data, tmp_path / "run", severity_csv=own)
+    train(recipe, [data], tmp_path / "run", severity_csv=own)
     used = pd.read_csv(tmp_path / "run" / "severity.csv", index_col="image_id")["severity"]
     assert used["melanoma_00"] == 1
     assert used["melanoma_02"] == 0
+
+
+def test_severities_that_leave_out_a_diagnosis_are_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = recipes.load(
+        write(tmp_path / "train.yaml", (TRAIN % TRUNK).replace("[melanoma]", "[melanoma, naevus]")),
+        recipes.TrainRecipe,
+    )
+    lines = ["image_id,severity", *(f"melanoma_{n:02d},{n % 2}" for n in range(40))]
+    own = write(tmp_path / "severity.csv", "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match="no training image of 'naevus' has a severity"):
+        train(recipe, [data], tmp_path / "run", severity_csv=own)
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    lines += [f"naevus_{n:02d},{n % 2}" for n in range(40)]
+    write(own, "\n".join(lines) + "\n")
+    one = recipe.classifier.fit.model_copy(update={"epochs": 1})
+    quick = recipe.classifier.model_copy(update={"fit": one})
+    shutil.rmtree(tmp_path / "run")
+    train(
+        recipe.model_copy(update={"classifier": quick}), [data], tmp_path / "run", severity_csv=own
+    )
+
+
+def test_a_run_kept_in_halves_is_half_as_large_and_heads_fit_it(data: Path, tmp_path: Path) -> None:
+    path, sizes = write(tmp_path / "train.yaml", TRAIN % TRUNK), {}
+    for dtype in ("float32", "float16"):
+        settings = ("classifier.fit.epochs=1", f"weights_dtype={dtype}")
+        recipe = recipes.load(path, recipes.TrainRecipe, settings)
+        train(recipe, [data], tmp_path / dtype)
+        sizes[dtype] = (tmp_path / dtype / "classifier.safetensors").stat().st_size
+    assert sizes["float16"] < 0.56 * sizes["float32"]
+    sources = export.from_run(tmp_path / "float16")
+    trunk = {head.info.trunk_sha256 for head in sources.graders.values()}
+    assert trunk == {sources.classifier.sha256}
+    for tensor in sources.classifier.module.state_dict().values():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.float32
+            assert torch.equal(tensor, tensor.half().float())
+
+
+def test_heads_of_another_classifier_are_trained_again(data: Path, tmp_path: Path) -> None:
+    path, run = write(tmp_path / "train.yaml", TRAIN % TRUNK), tmp_path / "run"
+    recipe = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=1",))
+    train(recipe, [data], run)
+    (run / "classifier.safetensors").unlink()
+    other = recipe.model_copy(update={"seed": 7})
+    train(other, [data], tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "classifier.safetensors", run)
+    train(recipe, [data], run)
+    sources = export.from_run(run)
+    assert sources.graders["melanoma"].info.trunk_sha256 == sources.classifier.sha256

@@ -142,6 +142,61 @@ def test_watching_an_empty_validation_part_is_one_line(tmp_path: Path) -> None:
         train(tmp_path, val=np.array([], np.int64), patience=3)
 
 
+class Watched(nn.Module):
+    """A network that remembers what it was given in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+        self.given: list[torch.Tensor] = []
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.given.append(inputs.detach().clone())
+        logits: torch.Tensor = self.convolution(inputs).mean(dim=(2, 3))
+        return logits
+
+
+def watch(folder: Path, pixels: npt.NDArray[np.uint8], **recipe: Any) -> list[torch.Tensor]:
+    """Train for four epochs of ten batches; return what the network was given."""
+    network = Watched()
+    nothing = {"flips": False, "colour": 0.0, "white_balance": 0.0}
+    settings = {"epochs": 4, "batch_size": 16, "augment": nothing | recipe.pop("augment", {})}
+    task.fit(
+        network,
+        pixels,
+        LABELS[TRAIN],
+        train=np.arange(len(TRAIN)),
+        val=np.array([], np.int64),
+        outputs=3,
+        recipe=FitRecipe.model_validate(settings | recipe),
+        seed=0,
+        folder=folder,
+        hardware=Hardware(),
+        progress=lambda done, total: None,
+    )
+    return network.given
+
+
+def test_images_grow_to_the_networks_size_by_the_middle_of_the_training(tmp_path: Path) -> None:
+    pixels = np.full((len(TRAIN), 128, 128, 3), 100, np.uint8)
+    given = watch(tmp_path, pixels, start_size=64)
+    sides = [images.shape[-1] for images in given]
+    assert sides == [64] * 9 + [96] * 9 + [128] * 18
+    assert all(torch.allclose(images, torch.tensor(100.0)) for images in given)
+
+
+def test_a_share_of_the_batches_is_mixed(tmp_path: Path) -> None:
+    """Images are black or white; a mixed batch has grays."""
+    pixels = np.zeros((len(TRAIN), 8, 8, 3), np.uint8)
+    pixels[::2] = 255
+    for share, low, high in ((1.0, 36, 36), (0.5, 9, 27)):
+        augment = {"mix": "mixup", "mix_alpha": 5.0, "mix_share": share}
+        given = watch(tmp_path / str(share), pixels, augment=augment)
+        gray = [bool(((images > 1) & (images < 254)).any()) for images in given]
+        assert low <= sum(gray) <= high
+
+
 def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     losses, states = [], []
     for devices in (1, 2):
