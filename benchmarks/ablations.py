@@ -241,6 +241,9 @@ def main() -> None:
     for name in VARIANTS if arguments.only is None else arguments.only:
         if not study.finished(name):
             study.train(name)
+    if not study.finished(BASE):
+        print(f"no tables yet: {BASE!r}, which the others are compared with, is not trained")
+        return
     done = [name for name in VARIANTS if study.finished(name)]
     sections = {"recipe": recipe_table(study, done)}
     if {BASE, HAIRLESS} <= set(done):

@@ -166,6 +166,8 @@ class GraderRecipe(_Frozen):
     def _network_fits_variant(self) -> Self:
         if (self.network is not None) != (self.variant == "separate"):
             raise ValueError("'network' belongs to variant 'separate', and is needed there")
+        if self.network is None and self.fit.start_size is not None:
+            raise ValueError("fit.start_size is of images, and heads on the trunk read none")
         return self
 
 
@@ -183,6 +185,12 @@ class TrainRecipe(_Frozen):
     """SPDX identifier of the weights' licence; HAM10000's data make it CC-BY-NC-4.0."""
     weights_dtype: WeightsDtype = "float32"
     """What networks are kept in. They are rounded to it before anything is measured of them."""
+
+    @model_validator(mode="after")
+    def _severity_task_has_severities(self) -> Self:
+        if self.classifier.severity_task and not self.taxonomy.graded:
+            raise ValueError("classifier.severity_task needs diagnoses in taxonomy.graded")
+        return self
 
     @model_validator(mode="after")
     def _holds_a_lesion(self) -> Self:

@@ -1,4 +1,4 @@
-"""``classkinfy demo``: the main job, from nothing to a report."""
+"""``classkinfy demo``: the main job, from the shipped model to a report."""
 
 from __future__ import annotations
 

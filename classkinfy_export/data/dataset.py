@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Dataset:
 
     Attributes:
         name: the layout's, for example ``HAM10000``.
-        root: the folder it was opened from, absolute.
+        root: the folder it was opened from, absolute; of a join, the one that holds all.
         records: index ``image_id`` (str, unique, sorted); columns ``path`` (str, absolute),
             ``dx`` (str, among the taxonomy's classes), ``lesion_id`` (str: what a split keeps
             together), ``mask`` (str path or None), ``age`` (float, years, NaN when unknown),
@@ -113,7 +114,8 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
             hint="rename it in one, or join the tables where it is the same lesion",
         )
     name = " + ".join(dataset.name for dataset in datasets)
-    return Dataset(name, first.root, records.sort_index(), first.taxonomy, tuple(datasets))
+    root = Path(os.path.commonpath([dataset.root for dataset in datasets]))
+    return Dataset(name, root, records.sort_index(), first.taxonomy, tuple(datasets))
 
 
 def check_images(dataset: Dataset, progress: Progress | None = None) -> None:

@@ -30,6 +30,8 @@ from classkinfy_export.errors import DataError
 from classkinfy_export.taxonomy import Taxonomy
 
 WEIGHTS = {"area_fraction": 0.3, "irregularity": 0.3, "darkness": 0.2, "colour_deviation": 0.2}
+VERSION = 1
+"""Of what is measured; it changes with how that is done."""
 RANGE_PERCENTILES = (5, 95)
 _GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 

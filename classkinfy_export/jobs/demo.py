@@ -77,7 +77,7 @@ def demo(
         ("matplotlib", "report"),
     ):
         require(module, extra=extra, purpose="the demo")
-    if not train_anew and not SHIPPED.is_dir():
+    if not train_anew and not (SHIPPED / "metrics.json").is_file():
         raise ClasskinfyError(
             "the trained model is in a clone of the project, not in the installed package",
             hint="run the demo in a clone, or pass --train to train one on drawn lesions",

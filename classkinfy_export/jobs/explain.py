@@ -96,7 +96,7 @@ def montages(
         BundleError, ImageError, MissingDependencyError: as ``explain``.
     """
     _require()
-    by_lesion = records.drop_duplicates("lesion_id")
+    by_lesion = records.drop_duplicates(["dx", "lesion_id"])
     order = sorted(by_lesion.index, key=lambda i: hashlib.sha256(str(i).encode()).digest())
     classes = bundle.manifest.taxonomy.classes
     shuffled = by_lesion.loc[order]

@@ -158,14 +158,16 @@ def export(
         ClasskinfyError: ``out`` exists.
     """
     _agree(sources, recipe)
-    recipe = _settled(sources, recipe)
+    known = sources.classifier.info.hair_removal
+    if recipe.hair_removal is None:
+        recipe = recipe.model_copy(update={"hair_removal": known is None or known})
     assembly = assemble(
         sources.classifier,
         sources.graders,
         screen=sources.screen,
         capture=recipe.capture,
         working_size=recipe.working_size,
-        hair_removal=bool(recipe.hair_removal),
+        hair_removal=recipe.hair_removal is not False,
         rules=recipe.quality_rules,
         pipeline_outputs=recipe.pipeline_outputs,
     )
@@ -214,14 +216,6 @@ def _agree(sources: Sources, recipe: ExportRecipe) -> None:
                 f"the recipe's {key} is {asked}, the checkpoint was trained with {known}",
                 hint=f"export with --set {key}=… as it was trained, or train with the recipe's",
             )
-
-
-def _settled(sources: Sources, recipe: ExportRecipe) -> ExportRecipe:
-    """Return the recipe with what it leaves to the checkpoints."""
-    if recipe.hair_removal is not None:
-        return recipe
-    known = sources.classifier.info.hair_removal
-    return recipe.model_copy(update={"hair_removal": known is None or known})
 
 
 def _fill(
@@ -289,7 +283,7 @@ def _manifest(
         capture=recipe.capture,
         working_size=assembly.working_size,
         fit=recipe.fit,
-        hair_removal=bool(recipe.hair_removal),
+        hair_removal=recipe.hair_removal is not False,
         screen_features=dict(SCREEN_FEATURES) if "screen" in assembly.specs else None,
         quality_rules=recipe.quality_rules,
         grader_variant=assembly.variant,

@@ -189,14 +189,18 @@ def rounded(info: CheckpointInfo, module: nn.Module) -> Checkpoint:
     Raises:
         CheckpointError: a weight is NaN, infinite, or too large for that.
     """
-    for tensor in module.state_dict().values():
+    for name, tensor in module.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"training the {info.role} diverged: its weights are NaN or infinite",
+                hint="lower fit.learning_rate",
+            )
         if tensor.is_floating_point():
             tensor.copy_(tensor.to(_KEPT[info.weights_dtype]))
             if not bool(torch.isfinite(tensor).all()):
                 raise CheckpointError(
-                    f"training the {info.role} diverged: its weights are NaN, infinite or beyond "
-                    f"{info.weights_dtype}",
-                    hint="lower fit.learning_rate",
+                    f"the {info.role} holds a weight in {name} beyond {info.weights_dtype}",
+                    hint="set weights_dtype: float32",
                 )
     return Checkpoint(info, module, weights_sha256(module))
 
@@ -204,6 +208,11 @@ def rounded(info: CheckpointInfo, module: nn.Module) -> Checkpoint:
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """Serialise a checkpoint: the same weights give the same bytes."""
     kept = _KEPT[checkpoint.info.weights_dtype]
+    assert all(
+        torch.equal(t, t.to(kept).to(t.dtype))
+        for t in checkpoint.module.state_dict().values()
+        if t.is_floating_point()
+    ), "not rounded"
     tensors = {
         name: tensor.detach()
         .cpu()

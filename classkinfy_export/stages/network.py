@@ -22,7 +22,7 @@ class Network(nn.Module):
         drop_path: how often the last residual branch is left out in training.
 
     Raises:
-        CheckpointError: timm knows no such architecture, or it has no residual branches to drop.
+        CheckpointError: timm knows no such architecture, or it does not take ``drop_path``.
     """
 
     def __init__(self, spec: NetworkSpec, drop_path: float = 0.0) -> None:
@@ -37,6 +37,8 @@ class Network(nn.Module):
         try:
             self.backbone = timm.create_model(spec.architecture, num_classes=0, **dropping)
         except TypeError as error:
+            if not dropping:
+                raise
             raise CheckpointError(
                 f"{spec.architecture} does not take drop_path", hint="leave network.drop_path out"
             ) from error

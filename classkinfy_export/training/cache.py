@@ -98,6 +98,7 @@ def table(
     make: Callable[[], pd.DataFrame],
     paths: Sequence[str],
     *,
+    table_version: int,
     working_size: WorkingSize,
     hair_removal: bool,
     folder: Path,
@@ -107,15 +108,17 @@ def table(
     Args:
         make: makes it; its index is ``image_id``.
         paths: of the images and masks it is made of.
+        table_version: of how it is made.
         working_size: of ``clean``.
         hair_removal: as deployed.
         folder: where the cache is kept.
     """
-    path = folder / f"{_key(list(paths), working_size, hair_removal)}.csv"
+    key = _key(list(paths), working_size, hair_removal)
+    path = folder / f"{key}.{table_version}.csv"
     if not path.is_file():
         files.write(path, make().to_csv(lineterminator="\n").encode())
-    read = pd.read_csv(path, dtype={"image_id": str}, float_precision="round_trip")
-    return read.set_index("image_id")
+    # Read also when just made: a run that goes on has the same floats, to the last bit.
+    return pd.read_csv(path, dtype={"image_id": str}).set_index("image_id")
 
 
 class _Keep(nn.Module):

@@ -85,6 +85,7 @@ class Proxy:
                 progress=self.progress,
             ),
             [*graded["path"], *graded["mask"].dropna()],
+            table_version=severities.VERSION,
             working_size=self.recipe.working_size,
             hair_removal=self.recipe.hair_removal,
             folder=self.folder,

@@ -104,12 +104,13 @@ def train(
     job = _Job(dataset, recipe, out, split, cache_folder or out / "cache", hardware, report)
     graded = recipe.taxonomy.graded
     source = "not graded"
+    measures = job.proxy.measures() if recipe.classifier.severity_task else None
     if graded:  # before hours of training: it may be the user's own, and wrong
         severity, source = job.severities(severity_csv)
         rows = job.graded_rows(severity)
         _keep_severity(out / "severity.csv", severity.to_csv(lineterminator="\n").encode())
     screened = job.screen()
-    classifier, embeddings, result = job.classifier()
+    classifier, embeddings, result = job.classifier(measures)
     grader_results = job.graders(severity, rows, classifier, embeddings) if graded else {}
     summary = {
         "data": {
@@ -217,7 +218,9 @@ class _Job:
                 )
         return rows
 
-    def classifier(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
+    def classifier(
+        self, measures: batches.Measures | None
+    ) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
         levels = self.kept[cache.pixels(recipe.classifier.network.input_size)]
@@ -230,7 +233,6 @@ class _Job:
             network = weights.start(recipe.classifier.network, outputs)
             fit = recipe.classifier.fit
             weight = recipe.classifier.severity_task
-            measures = self.proxy.measures() if weight else None
             parts = self._parts()
             self._fit(
                 network, levels, self.labels, parts, outputs, fit, CLASSIFIER, measures, weight

@@ -267,6 +267,8 @@ def fit(
             raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
     if recipe.patience is not None:
         task.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    # Each process averaged the batch norm statistics of its own images: one set is kept.
+    module.load_state_dict(trainer.strategy.broadcast(module.state_dict()))
     trainer.strategy.barrier()
     for path in folder.glob("*.ckpt"):
         path.unlink(missing_ok=True)

@@ -158,7 +158,7 @@ class Watched(nn.Module):
 
 
 def watch(folder: Path, pixels: npt.NDArray[np.uint8], **recipe: Any) -> list[torch.Tensor]:
-    """Train for four epochs of ten batches; return what the network was given."""
+    """Train for four epochs of nine batches; return what the network was given."""
     network = Watched()
     nothing = {"flips": False, "colour": 0.0, "white_balance": 0.0}
     settings = {"epochs": 4, "batch_size": 16, "augment": nothing | recipe.pop("augment", {})}
@@ -197,12 +197,24 @@ def test_a_share_of_the_batches_is_mixed(tmp_path: Path) -> None:
         assert low <= sum(gray) <= high
 
 
+def run_trainer(folder: Path, devices: int, norm: str) -> None:
+    command = [sys.executable, str(TRAINER), str(folder), str(devices), norm]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+
+
+def test_two_processes_end_with_the_same_weights_and_statistics(tmp_path: Path) -> None:
+    run_trainer(tmp_path, 2, "learning")
+    first, second = (torch.load(path) for path in sorted(tmp_path.glob("*.pt")))
+    assert any("running_mean" in name for name in first)
+    for name, value in first.items():
+        assert torch.equal(second[name], value), name
+
+
 def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     losses, states = [], []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        command = [sys.executable, str(TRAINER), str(folder), str(devices)]
-        subprocess.run(command, check=True, timeout=300, capture_output=True)
+        run_trainer(folder, devices, "frozen")
         (log,) = folder.rglob("metrics.csv")
         losses.append(pd.read_csv(log)["train_loss"].dropna().to_numpy())
         states.append([torch.load(path) for path in sorted(folder.glob("*.pt"))])

@@ -1,4 +1,4 @@
-"""A small training, for ``test_task`` to run in one process and in two: FOLDER DEVICES."""
+"""A small training, for ``test_task`` to run in one process and in two: FOLDER DEVICES FROZEN."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from classkinfy_export.recipes import FitRecipe, Hardware
 from classkinfy_export.training import task
 
 
-def main(folder: Path, devices: int) -> None:
+def main(folder: Path, devices: int, frozen: bool) -> None:
     """Train without what draws numbers in each process, augmentation and dropout."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), (120, 60, 20)).astype(np.int64)
@@ -27,7 +27,7 @@ def main(folder: Path, devices: int) -> None:
         "epochs": 3,
         "batch_size": 16,
         "learning_rate": 1e-4,
-        "freeze_norm": True,
+        "freeze_norm": frozen,
         "augment": {"flips": False, "colour": 0.0, "white_balance": 0.0},
     }
     task.fit(
@@ -47,4 +47,4 @@ def main(folder: Path, devices: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "frozen")
