@@ -23,7 +23,7 @@ from classkinfy_export.parity.verify import ParityReport, verify
 Report = Callable[[str, int, int], None]
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "mobile"
-"""The trained model in a clone; its licence keeps it out of the package."""
+"""The trained model of a clone; its licence keeps it out of the package."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ def demo(
         require(module, extra=extra, purpose="the demo")
     if not train_anew and not (SHIPPED / "metrics.json").is_file():
         raise ClasskinfyError(
-            "the trained model is in a clone of the project, not in the installed package",
-            hint="run the demo in a clone, or pass --train to train one on drawn lesions",
+            f"there is no finished training run in {SHIPPED}: a clone of the project has the "
+            "trained model, the installed package has not",
+            hint="pass --train to train one on drawn lesions",
         )
     from classkinfy_export.jobs import export
     from classkinfy_export.reporting.page import render

@@ -491,7 +491,7 @@ def test_without_the_shipped_model_the_demo_says_how_to_train_one(
     monkeypatch: pytest.MonkeyPatch, classkinfy: Classkinfy, out: Path
 ) -> None:
     monkeypatch.setattr(demo, "SHIPPED", out / "nothing")
-    classkinfy("demo", "--out", out).refused("in a clone of the project", "--train")
+    classkinfy("demo", "--out", out).refused("no finished training run", "--train")
     assert not out.exists()
 
 
