@@ -133,6 +133,9 @@ class FitRecipe(_Frozen):
     gradient_clip: float = Field(2.0, gt=0)
     freeze_norm: bool = False
     """Keep batch norm's statistics as they started."""
+    freeze_stages: int = Field(0, ge=0)
+    """The first stages of the backbone to keep as they started, the stem counted as one. They see
+    edges and colours, which ImageNet taught, and are the dearest to train."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's; ``16-mixed`` becomes ``32-true`` without a GPU."""
     augment: AugmentRecipe = AugmentRecipe()
@@ -166,8 +169,11 @@ class GraderRecipe(_Frozen):
     def _network_fits_variant(self) -> Self:
         if (self.network is not None) != (self.variant == "separate"):
             raise ValueError("'network' belongs to variant 'separate', and is needed there")
-        if self.network is None and self.fit.start_size is not None:
-            raise ValueError("fit.start_size is of images, and heads on the trunk read none")
+        of_images = self.fit.start_size is not None or self.fit.freeze_stages
+        if self.network is None and of_images:
+            raise ValueError(
+                "fit.start_size and fit.freeze_stages are for networks, not for heads on the trunk"
+            )
         return self
 
 

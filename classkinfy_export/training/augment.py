@@ -47,13 +47,12 @@ class Augment(nn.Module):
 
     def _moved(self, levels: Tensor) -> Tensor:
         """Turn, scale and shift about the centre, in the photo's own shape; edges are mirrored."""
-        recipe = self.recipe
-        if recipe.flips:  # lesions have no up
-            for dim in (2, 3):
-                levels = torch.where(_chance(levels, 0.5), levels.flip(dim), levels)
+        recipe, n = self.recipe, len(levels)
         if not (recipe.rotation or recipe.scale or recipe.shift):
+            if recipe.flips:  # lesions have no up
+                for dim in (2, 3):
+                    levels = torch.where(_chance(levels, 0.5), levels.flip(dim), levels)
             return levels
-        n = len(levels)
         angle = _uniform(n) * math.radians(recipe.rotation)
         scale = torch.exp(_uniform(n) * math.log1p(recipe.scale))
         cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -62,7 +61,10 @@ class Augment(nn.Module):
             torch.stack((cosine, -sine / self.aspect, shift[:, 0]), dim=1),
             torch.stack((sine * self.aspect, cosine, shift[:, 1]), dim=1),
         )
-        grid = F.affine_grid(torch.stack(rows, dim=1), list(levels.shape), align_corners=False)
+        maps = torch.stack(rows, dim=1)
+        if recipe.flips:
+            maps = maps * torch.where(torch.rand(n, 2, 1) < 0.5, -1.0, 1.0)
+        grid = F.affine_grid(maps, list(levels.shape), align_corners=False)
         return F.grid_sample(levels, grid, padding_mode="reflection", align_corners=False)
 
     def _recoloured(self, levels: Tensor) -> Tensor:

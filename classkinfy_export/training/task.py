@@ -17,6 +17,7 @@ import torch
 import torchmetrics
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchvision.transforms import v2
@@ -85,9 +86,10 @@ class Task(lightning.LightningModule):
         """Draw each epoch's random numbers from its own seed: a resumed run draws the same."""
         sequence = np.random.SeedSequence((self.seed, self.current_epoch, self.global_rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
-        if self.recipe.freeze_norm:
-            for module in self.module.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        for module in self.module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                frozen = not all(own.requires_grad for own in module.parameters())
+                if frozen or self.recipe.freeze_norm:
                     module.eval()
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -130,8 +132,9 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (Lightning's union of a dozen types)
         """AdamW without decay on norms and biases, and the recipe's schedule."""
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        plain = [p for p in self.parameters() if p.ndim <= 1]
+        learnt = [p for p in self.parameters() if p.requires_grad]
+        decayed = [p for p in learnt if p.ndim > 1]
+        plain = [p for p in learnt if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": self.recipe.weight_decay},
@@ -207,7 +210,7 @@ def fit(
         progress: called with (done, total) batches over all epochs.
 
     Raises:
-        DataError: the recipe needs validation, and there is none.
+        DataError: the recipe needs validation, and there is none; it freezes all there is.
         KeyboardInterrupt: the user stopped it; ``module`` is then unusable.
     """
     if len(val) == 0 and (recipe.patience is not None or recipe.schedule == "plateau"):
@@ -217,6 +220,9 @@ def fit(
         )
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if recipe.freeze_stages:
+        assert isinstance(module, Network)
+        _freeze(module, recipe.freeze_stages)
     _keep_memory()
     torch.manual_seed(seed)
     auxiliary = None
@@ -273,6 +279,24 @@ def fit(
     for path in folder.glob("*.ckpt"):
         path.unlink(missing_ok=True)
     module.eval()
+
+
+def _freeze(network: Network, stages: int) -> None:
+    """Keep the first stages of a backbone, in the groups that timm has it in.
+
+    Raises:
+        DataError: there would be no stage left to train.
+    """
+    backbone: Any = network.backbone
+    groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    if stages >= len(groups):
+        raise DataError(
+            f"fit.freeze_stages is {stages}, {network.spec.architecture} has {len(groups)} stages",
+            hint="leave some to train",
+        )
+    kept = {name for stage in range(stages) for name in groups[stage]}
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name not in kept)
 
 
 def _keep_memory() -> None:

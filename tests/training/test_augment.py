@@ -31,13 +31,17 @@ def test_nothing_asked_and_nothing_in_validation_changes_nothing() -> None:
     assert torch.equal(Augment(recipe, 32, 1.0).eval()(PIXELS), plain(PIXELS))
 
 
-def test_flips_keep_every_pixel_and_all_four_occur() -> None:
-    given, before = augmented(PIXELS, flips=True), plain(PIXELS)
-    seen = set()
+@pytest.mark.parametrize("scale", [0.0, 1e-7])
+def test_flips_keep_every_pixel_and_all_four_occur(scale: float) -> None:
+    """Alone, and as part of a movement."""
+    given, before = augmented(PIXELS, flips=True, scale=scale), plain(PIXELS)
+    seen = []
     for after, image in zip(given, before, strict=True):
         flips = {dims: image.flip(dims) for dims in ((), (1,), (2,), (1, 2))}
-        seen |= {dims for dims, flipped in flips.items() if torch.equal(after, flipped)}
-    assert len(seen) == 4
+        seen += [d for d, flipped in flips.items() if (after - flipped).abs().max() < 0.01]
+    assert len(seen) == len(PIXELS)
+    assert min(seen.count(dims) for dims in set(seen)) > 8
+    assert len(set(seen)) == 4
 
 
 def test_a_disc_on_the_photo_stays_a_disc_when_it_is_turned() -> None:

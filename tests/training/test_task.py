@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import FitRecipe, Hardware
+from classkinfy_export.stages.network import Network
 from classkinfy_export.training import batches, task
 
 TRAINER = Path(__file__).parent / "trainer.py"
@@ -223,3 +225,38 @@ def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     for name, value in states[0][0].items():
         for other in states[1]:
             np.testing.assert_allclose(other[name], value, atol=1e-5)
+
+
+def test_the_first_stages_stay_as_they_started_statistics_and_all(tmp_path: Path) -> None:
+    spec = NetworkSpec(architecture="test_efficientnet", input_size=32, outputs=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(TRAIN), 32, 32, 3), np.uint8)
+
+    def trained(stages: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        network = Network(spec)
+        before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+        task.fit(
+            network,
+            pixels,
+            LABELS[TRAIN],
+            train=np.arange(len(TRAIN)),
+            val=np.array([], np.int64),
+            outputs=3,
+            recipe=FitRecipe(epochs=1, batch_size=16, ema_decay=0.5, freeze_stages=stages),
+            seed=0,
+            folder=tmp_path / str(stages),
+            hardware=Hardware(),
+            progress=lambda done, total: None,
+        )
+        return before, network.backbone.state_dict()
+
+    before, after = trained(2)
+    first = {name for name in before if name.startswith(("conv_stem", "bn1", "blocks.0."))}
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert not first & moved
+    assert any(name.startswith("blocks.1.") for name in moved)
+    before, after = trained(0)
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert first <= moved
+    with pytest.raises(DataError, match=r"test_efficientnet has 6 stages"):
+        trained(6)
