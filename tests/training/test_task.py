@@ -144,6 +144,25 @@ def test_watching_an_empty_validation_part_is_one_line(tmp_path: Path) -> None:
         train(tmp_path, val=np.array([], np.int64), patience=3)
 
 
+def fit_images(
+    network: nn.Module, pixels: npt.NDArray[np.uint8], recipe: FitRecipe, folder: Path
+) -> None:
+    """Train on images of the training rows' labels, without validation."""
+    task.fit(
+        network,
+        pixels,
+        LABELS[TRAIN],
+        train=np.arange(len(TRAIN)),
+        val=np.array([], np.int64),
+        outputs=3,
+        recipe=recipe,
+        seed=0,
+        folder=folder,
+        hardware=Hardware(),
+        progress=lambda done, total: None,
+    )
+
+
 class Watched(nn.Module):
     """A network that remembers what it was given in training."""
 
@@ -164,19 +183,7 @@ def watch(folder: Path, pixels: npt.NDArray[np.uint8], **recipe: Any) -> list[to
     network = Watched()
     nothing = {"flips": False, "colour": 0.0, "white_balance": 0.0}
     settings = {"epochs": 4, "batch_size": 16, "augment": nothing | recipe.pop("augment", {})}
-    task.fit(
-        network,
-        pixels,
-        LABELS[TRAIN],
-        train=np.arange(len(TRAIN)),
-        val=np.array([], np.int64),
-        outputs=3,
-        recipe=FitRecipe.model_validate(settings | recipe),
-        seed=0,
-        folder=folder,
-        hardware=Hardware(),
-        progress=lambda done, total: None,
-    )
+    fit_images(network, pixels, FitRecipe.model_validate(settings | recipe), folder)
     return network.given
 
 
@@ -235,19 +242,8 @@ def test_the_first_stages_stay_as_they_started_statistics_and_all(tmp_path: Path
         torch.manual_seed(0)
         network = Network(spec)
         before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
-        task.fit(
-            network,
-            pixels,
-            LABELS[TRAIN],
-            train=np.arange(len(TRAIN)),
-            val=np.array([], np.int64),
-            outputs=3,
-            recipe=FitRecipe(epochs=1, batch_size=16, ema_decay=0.5, freeze_stages=stages),
-            seed=0,
-            folder=tmp_path / str(stages),
-            hardware=Hardware(),
-            progress=lambda done, total: None,
-        )
+        recipe = FitRecipe(epochs=1, batch_size=16, ema_decay=0.5, freeze_stages=stages)
+        fit_images(network, pixels, recipe, tmp_path / str(stages))
         return before, network.backbone.state_dict()
 
     before, after = trained(2)
