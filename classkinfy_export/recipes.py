@@ -153,6 +153,9 @@ class ClassifierRecipe(_Frozen):
 
     network: NetworkRecipe = NetworkRecipe()
     fit: FitRecipe = FitRecipe()
+    distillation: float = Field(0.0, ge=0, le=1)
+    """Share of the loss that is the distance from what the teachers say (Hinton et al., 2015); they
+    are runs made before, ``classkinfy train --teacher``."""
     severity_task: float = Field(0.0, ge=0)
     """Weight of a second task, which is left out of what is kept: to tell from the embedding what
     the severity proxy measures. Heads on the trunk then find it there."""

@@ -26,6 +26,10 @@ def command(
     cache: Annotated[
         Path | None, typer.Option(help="Where decoded images are kept, to share between runs.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="A finished run to learn from; repeatable. See classifier.distillation."),
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
@@ -49,6 +53,7 @@ def command(
             severity_csv=severity,
             split_csv=split,
             cache_folder=cache,
+            teachers=teacher or (),
             hardware=recipes.Hardware(devices=devices, nodes=num_nodes),
             report=report,
         )

@@ -18,6 +18,7 @@ def train(
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
     cache_folder: Path | None = None,
+    teachers: Sequence[Path] = (),
     hardware: Hardware = Hardware(),
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def train(
         severity_csv=severity_csv,
         split_csv=split_csv,
         cache_folder=cache_folder,
+        teachers=teachers,
         hardware=hardware,
         report=report,
     )

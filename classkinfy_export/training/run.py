@@ -6,6 +6,7 @@
       recipe.json             the recipe, whole
       split.csv               image_id, lesion_id, dx, part
       severity.csv            image_id, severity: the labels that the graders learnt
+      teachers.csv            sha256 of the classifiers that it learnt from, if any
       screen.safetensors      the profiles of the instant answer
       classifier.safetensors  the first stage
       grader_<dx>.safetensors the second stage
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from classkinfy_export.contract import SCREEN_VERSION, Capture
 from classkinfy_export.data import masks, splits
 from classkinfy_export.data import severity as severities
 from classkinfy_export.data.dataset import Dataset
-from classkinfy_export.errors import DataError
+from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.recipes import FitRecipe, Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
@@ -50,6 +51,7 @@ from classkinfy_export.training import (
     weights,
 )
 from classkinfy_export.training.proxy import Proxy
+from classkinfy_export.training.teacher import Teacher
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -74,6 +76,7 @@ def train(
     severity_csv: Path | None = None,
     split_csv: Path | None = None,
     cache_folder: Path | None = None,
+    teachers: Sequence[Path] = (),
     hardware: Hardware = Hardware(),
     report: Report = lambda what, done, total: None,
 ) -> dict[str, Any]:
@@ -90,6 +93,7 @@ def train(
         split_csv: a split made before, instead of a new one.
         cache_folder: where decoded images are kept, for other runs on them too; ``out``/cache by
             default.
+        teachers: finished runs, whose classifiers the classifier learns from.
         hardware: devices and nodes to train on.
         report: told of progress.
 
@@ -97,10 +101,22 @@ def train(
         the metrics, as in ``metrics.json``.
 
     Raises:
-        DataError: the folder holds another run, or the data do not suffice.
+        DataError: the folder holds another run, the data do not suffice, or a teacher was trained
+            on what this run is judged by.
+        RecipeError: there are teachers and the recipe does not want any, or the other way round.
     """
+    if bool(teachers) != bool(recipe.classifier.distillation):
+        raise RecipeError(
+            f"classifier.distillation is {recipe.classifier.distillation:g}, and there are "
+            f"{len(teachers)} teachers",
+            hint="give both, or neither",
+        )
     _claim(out, recipe)
     split = _split(dataset, recipe, out, split_csv)
+    teacher = None
+    if teachers:
+        teacher = Teacher.of_runs(teachers, recipe.taxonomy, split)
+        _keep(out / "teachers.csv", "teachers", pd.DataFrame({"sha256": teacher.names}))
     job = _Job(dataset, recipe, out, split, cache_folder or out / "cache", hardware, report)
     graded = recipe.taxonomy.graded
     source = "not graded"
@@ -108,9 +124,9 @@ def train(
     if graded:  # before hours of training: it may be the user's own, and wrong
         severity, source = job.severities(severity_csv)
         rows = job.graded_rows(severity)
-        _keep_severity(out / "severity.csv", severity.to_csv(lineterminator="\n").encode())
+        _keep(out / "severity.csv", "severities", severity.reset_index())
     screened = job.screen()
-    classifier, embeddings, result = job.classifier(measures)
+    classifier, embeddings, result = job.classifier(measures, teacher)
     grader_results = job.graders(severity, rows, classifier, embeddings) if graded else {}
     summary = {
         "data": {
@@ -124,6 +140,7 @@ def train(
         "grader_variant": recipe.graders.variant if graded else None,
         "screen": screened,
         "classifier": result,
+        "teachers": teacher.names if teacher else [],
         "graders": grader_results,
     }
     files.write(out / METRICS, (json.dumps(summary, indent=2) + "\n").encode())
@@ -219,7 +236,7 @@ class _Job:
         return rows
 
     def classifier(
-        self, measures: batches.Measures | None
+        self, measures: batches.Measures | None, teacher: Teacher | None
     ) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
@@ -232,10 +249,18 @@ class _Job:
             torch.manual_seed(recipe.seed)
             network = weights.start(recipe.classifier.network, outputs)
             fit = recipe.classifier.fit
-            weight = recipe.classifier.severity_task
-            parts = self._parts()
             self._fit(
-                network, levels, self.labels, parts, outputs, fit, CLASSIFIER, measures, weight
+                network,
+                levels,
+                self.labels,
+                self._parts(),
+                outputs,
+                fit,
+                CLASSIFIER,
+                measures=measures,
+                measures_weight=recipe.classifier.severity_task,
+                teacher=teacher,
+                distillation=recipe.classifier.distillation,
             )
             calib = self._rows("calib")
             logits = task.predict(network, levels[calib]).numpy()
@@ -366,10 +391,9 @@ class _Job:
         outputs: int,
         recipe: FitRecipe,
         name: str,
-        measures: batches.Measures | None = None,
-        measures_weight: float = 0.0,
+        **beside: Any,  # noqa: ANN401
     ) -> None:
-        """Train in place, under a name in the log."""
+        """Train in place, under a name in the log; what is learnt ``beside`` is ``task.fit``'s."""
         task.fit(
             module,
             examples,
@@ -382,8 +406,7 @@ class _Job:
             folder=self.out / "log" / name,
             hardware=self.hardware,
             aspect=self.capture.width / self.capture.height,
-            measures=measures,
-            measures_weight=measures_weight,
+            **beside,
             progress=lambda done, total: self.report(
                 f"training {name.replace('_', ' ')}", done, total
             ),
@@ -466,9 +489,8 @@ def _split(dataset: Dataset, recipe: TrainRecipe, out: Path, given: Path | None)
     return made
 
 
-def _keep_severity(path: Path, labels: bytes) -> None:
-    if path.is_file() and path.read_bytes() != labels:
-        raise DataError(
-            f"{path.parent} was begun with other severities", hint="choose another --out"
-        )
-    files.write(path, labels)
+def _keep(path: Path, what: str, table: pd.DataFrame) -> None:
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    if path.is_file() and path.read_bytes() != content:
+        raise DataError(f"{path.parent} was begun with other {what}", hint="choose another --out")
+    files.write(path, content)

@@ -29,6 +29,7 @@ from classkinfy_export.training.augment import Augment
 from classkinfy_export.training.auxiliary import Auxiliary
 from classkinfy_export.training.batches import Batches, Examples, Labels, Measures, Rows
 from classkinfy_export.training.loss import Loss
+from classkinfy_export.training.teacher import Teacher
 
 _LAST, _BEST = "last", "best"
 _KNOWN = (
@@ -57,6 +58,8 @@ class Task(lightning.LightningModule):
         outputs: number of classes.
         seed: of augmentation and dropout.
         auxiliary: a second task; ``module`` is then a ``Network``.
+        teacher: whose answers to learn beside the labels.
+        distillation: share of the loss that is the distance from them.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class Task(lightning.LightningModule):
         outputs: int,
         seed: int,
         auxiliary: Auxiliary | None = None,
+        teacher: Teacher | None = None,
+        distillation: float = 0.0,
     ) -> None:
         super().__init__()
         self.module = module
@@ -77,6 +82,8 @@ class Task(lightning.LightningModule):
         self.outputs = outputs
         self.seed = seed
         self.auxiliary = auxiliary
+        self.teacher = teacher
+        self.distillation = distillation
         self.mix = {"none": None, "mixup": v2.MixUp, "cutmix": v2.CutMix}[recipe.augment.mix]
         self.balanced_accuracy = torchmetrics.classification.MulticlassAccuracy(
             num_classes=outputs, average="macro"
@@ -95,21 +102,31 @@ class Task(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one augmented batch."""
         examples, labels, measures = batch
-        inputs = self._sized(self.transform(examples))
+        inputs = self.transform(examples)
         mixed = self.mix is not None and float(torch.rand(())) < self.recipe.augment.mix_share
         if self.mix is not None and mixed:
             mix = self.mix(alpha=self.recipe.augment.mix_alpha, num_classes=self.outputs)
             inputs, targets = mix(inputs, labels)
         else:
             targets = nn.functional.one_hot(labels, self.outputs).to(torch.float32)
+        answers = None if self.teacher is None else self.teacher(inputs)
+        inputs = self._sized(inputs)
         if self.auxiliary is None:
-            loss: Tensor = self.loss(self.module(inputs), targets)
+            loss = self._labelled(self.module(inputs), targets, answers)
         else:
             logits, told = self.auxiliary(self.module, inputs)
+            loss = self._labelled(logits, targets, answers)
             # Of two lesions in one image there is nothing to tell.
-            loss = self.loss(logits, targets) + (not mixed) * self.auxiliary.loss(told, measures)
+            loss = loss + (not mixed) * self.auxiliary.loss(told, measures)
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         return loss
+
+    def _labelled(self, logits: Tensor, targets: Tensor, answers: Tensor | None) -> Tensor:
+        loss: Tensor = self.loss(logits, targets)
+        if answers is None:
+            return loss
+        taught = nn.functional.cross_entropy(logits, answers)
+        return (1.0 - self.distillation) * loss + self.distillation * taught
 
     def _sized(self, inputs: Tensor) -> Tensor:
         """Shrink images while the training is young."""
@@ -185,6 +202,8 @@ def fit(
     aspect: float = 1.0,
     measures: Measures | None = None,
     measures_weight: float = 0.0,
+    teacher: Teacher | None = None,
+    distillation: float = 0.0,
     progress: Callable[[int, int], None],
 ) -> None:
     """Train ``module`` in place; it ends with its averaged weights.
@@ -207,6 +226,8 @@ def fit(
         measures: float32 [n, m], what a second task is to tell of each example, NaN where it is not
             known; ``module`` is then a ``Network``.
         measures_weight: of that task's loss.
+        teacher: whose answers to learn beside the labels.
+        distillation: share of the loss that is the distance from them.
         progress: called with (done, total) batches over all epochs.
 
     Raises:
@@ -239,6 +260,8 @@ def fit(
         outputs,
         seed,
         auxiliary,
+        teacher,
+        distillation,
     )
     last = ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False)
     callbacks: list[lightning.Callback] = [_Progress(progress), last]

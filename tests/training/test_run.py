@@ -14,7 +14,7 @@ from PIL import Image
 
 from classkinfy_export import recipes
 from classkinfy_export.data import synthetic
-from classkinfy_export.errors import DataError
+from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.train import train
 from classkinfy_export.parity.verify import verify
@@ -257,3 +257,28 @@ def test_heads_of_another_classifier_are_trained_again(data: Path, tmp_path: Pat
     train(recipe, [data], run)
     sources = export.from_run(run)
     assert sources.graders["melanoma"].info.trunk_sha256 == sources.classifier.sha256
+
+
+def test_a_run_learns_from_another_that_has_not_seen_what_it_is_judged_by(
+    data: Path, tmp_path: Path
+) -> None:
+    path, first = write(tmp_path / "train.yaml", TRAIN % TRUNK), tmp_path / "first"
+    recipe = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=1",))
+    assert train(recipe, [data], first)["teachers"] == []
+    taught = recipes.load(
+        path,
+        recipes.TrainRecipe,
+        ("classifier.fit.epochs=1", "classifier.distillation=0.5", "split.seed=1"),
+    )
+    for bad, teachers in ((taught, []), (recipe, [first])):
+        with pytest.raises(RecipeError, match="give both, or neither"):
+            train(bad, [data], tmp_path / "bad", teachers=teachers)
+    with pytest.raises(DataError, match=r"was trained on [0-9]+ images that this run holds back"):
+        train(taught, [data], tmp_path / "other_split", teachers=[first])
+    run = tmp_path / "run"
+    metrics = train(taught, [data], run, teachers=[first], split_csv=first / "split.csv")
+    sources = export.from_run(first)
+    assert metrics["teachers"] == [sources.classifier.sha256]
+    assert export.from_run(run).classifier.sha256 != sources.classifier.sha256
+    with pytest.raises(DataError, match="begun with other teachers"):
+        train(taught, [data], run, teachers=[run], split_csv=first / "split.csv")
