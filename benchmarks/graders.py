@@ -1,6 +1,6 @@
 """The graders of a run against what costs nothing: the commonest grade, and the closed form.
 
-    python benchmarks/graders.py --images HAM10000 --run runs/mobile
+    python benchmarks/graders.py --images HAM10000 --run runs/mobile [--cache DIR]
 
 The grade to agree with is the proxy's on the experts' masks. The closed form is the same proxy,
 with the same ranges and cuts, on the masks that ``screen`` finds. All are compared on the test
@@ -32,7 +32,7 @@ from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.network import Network
 from classkinfy_export.training import cache, heads, task
-from classkinfy_export.training.run import grader_file
+from classkinfy_export.training.run import METRICS, grader_file
 
 POOLED = "all"
 PACKAGES = ("torch", "scikit-learn", "scikit-image", "numpy")
@@ -44,10 +44,11 @@ class Study:
 
     Args:
         folder: HAM10000, with its masks.
-        run: of the ``trunk`` variant.
+        run: of the ``trunk`` variant, its graders taught by the proxy.
+        cache_folder: where its decoded images are; ``run``/cache by default.
     """
 
-    def __init__(self, folder: Path, run: Path) -> None:
+    def __init__(self, folder: Path, run: Path, cache_folder: Path | None = None) -> None:
         self.run = run
         self.recipe = TrainRecipe.model_validate_json((run / "recipe.json").read_text())
         self.dataset: Dataset = open_dataset(folder, self.recipe.taxonomy)
@@ -61,9 +62,11 @@ class Study:
             [self.side],
             working_size=self.recipe.working_size,
             hair_removal=self.recipe.hair_removal,
-            folder=run / "cache",
+            folder=cache_folder or run / "cache",
         )
         self.test = self.table[self.table["part"] == "test"]
+        tested = set(self.test["dx"])
+        self.graded = [dx for dx in self.recipe.taxonomy.graded if dx in tested]
 
     def commonest(self) -> Grades:
         """Return the training part's commonest grade of each test image's diagnosis."""
@@ -105,7 +108,7 @@ class Study:
         embedding = task.predict(_Embedding(network), levels).numpy()
         seen = np.concatenate((embedding, self.kept["features"][rows]), axis=1)
         grades = np.zeros(len(rows), np.int64)
-        for dx in self.recipe.taxonomy.graded:
+        for dx in self.graded:
             ours = (self.test["dx"] == dx).to_numpy()
             head = checkpoint.load(self.run / grader_file(dx)).module
             grades[ours] = task.predict(heads.OnRows(head), seen[ours]).argmax(dim=1).numpy()
@@ -115,7 +118,7 @@ class Study:
         """Return each one's balanced accuracy, and the last one's lead over each, as 'name/dx'."""
         truth, last = self.test["grade"].to_numpy(np.int64), list(given)[-1]
         groups = {POOLED: np.ones(len(truth), bool)}
-        groups |= {dx: (self.test["dx"] == dx).to_numpy() for dx in self.recipe.taxonomy.graded}
+        groups |= {dx: (self.test["dx"] == dx).to_numpy() for dx in self.graded}
 
         def measure(weights: Values) -> dict[str, Values]:
             found = {
@@ -156,10 +159,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True, help="HAM10000, with its masks")
     parser.add_argument("--run", type=Path, required=True, help="a finished training run")
+    parser.add_argument("--cache", type=Path, help="its decoded images, where train had --cache")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    study = Study(arguments.images, arguments.run)
+    source = json.loads((arguments.run / METRICS).read_text())["data"]["severity"]
+    if not source.startswith("proxy on "):
+        parser.error(f"{arguments.run} was graded by {source}, not by the proxy")
+    study = Study(arguments.images, arguments.run, arguments.cache)
     figures = study.compare(
         {
             "commonest grade": study.commonest(),
@@ -167,7 +174,7 @@ def main() -> None:
             "heads": study.heads(),
         }
     )
-    groups = [POOLED, *study.recipe.taxonomy.graded]
+    groups = [POOLED, *study.graded]
     counts = study.test["dx"].value_counts().to_dict() | {POOLED: len(study.test)}
     rows = []
     for name in dict.fromkeys(key.split("/")[0] for key in figures):
