@@ -9,7 +9,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.ready
-	$(BIN)/classkinfy demo --train --out build/demo
+	$(BIN)/classkinfy demo --out build/demo
 
 test: $(VENV)/.ready lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""The phone's network on five hundred real photos: both formats decide as PyTorch does."""
+"""The shipped model on five hundred real photos: both formats decide as PyTorch does."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from classkinfy_export import recipes, runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import SCREEN_FEATURES, SCREEN_VERSION
+from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.frame import frame, list_images
 from classkinfy_export.jobs import export
+from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.parity.verify import verify
-from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
-from classkinfy_export.stages.grade import Head
-from classkinfy_export.stages.screen import Profiles
-from classkinfy_export.taxonomy import Taxonomy
-from classkinfy_export.training import weights
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
 IMAGES = 500
@@ -26,47 +21,13 @@ IMAGES = 500
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared data set is not here")
-def test_fp32_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    taxonomy = Taxonomy()
-    network = weights.start(recipes.NetworkRecipe(), len(taxonomy.classes)).eval()
-    # Wide enough that classes, graders and confidences differ from photo to photo.
-    torch.nn.init.normal_(network.head[0].weight, 0.0, 0.1)
-    classifier = Checkpoint(
-        CheckpointInfo(role="classifier", network=network.spec, taxonomy=taxonomy),
-        network,
-        weights_sha256(network),
-    )
-    graders = {}
-    for dx in taxonomy.graded:
-        head = Head(network.embedding_width, len(SCREEN_FEATURES), 16, 3).eval()
-        torch.nn.init.orthogonal_(head.axes)
-        head.scale[16:] = 0.05
-        spec = network.spec.model_copy(update={"outputs": 3, "head": "mlp"})
-        info = CheckpointInfo(
-            role="grader",
-            network=spec,
-            taxonomy=taxonomy,
-            variant="trunk",
-            diagnosis=dx,
-            trunk_sha256=classifier.sha256,
-            screen_version=SCREEN_VERSION,
-        )
-        graders[dx] = Checkpoint(info, head, weights_sha256(head))
-    profiles = Profiles(len(taxonomy.classes)).eval().requires_grad_(False)
-    profiles.scale.fill_(0.05)
-    screen = Checkpoint(
-        CheckpointInfo(role="screen", taxonomy=taxonomy, screen_version=SCREEN_VERSION),
-        profiles,
-        weights_sha256(profiles),
-    )
+def test_the_shipped_model_agrees_with_pytorch_on_five_hundred_real_images(tmp_path: Path) -> None:
     recipe = recipes.load(
         "export/mobile.yaml",
         recipes.ExportRecipe,
         ("forms=[fused]", "pipeline_outputs=[clean, lesion_mask, features]"),
     )
-    sources = export.Sources(classifier, graders, screen)
-    bundle = export.export(sources, recipe, tmp_path / "bundle")
+    bundle = export.export(export.from_run(SHIPPED), recipe, tmp_path / "bundle")
 
     photos = list_images(SHARED)
     report = verify(bundle, photos[:: len(photos) // IMAGES][:IMAGES], threads=1)
