@@ -44,6 +44,7 @@ from classkinfy_export.training import (
     batches,
     cache,
     calibration,
+    folder,
     heads,
     metrics,
     screen,
@@ -111,12 +112,12 @@ def train(
             f"{len(teachers)} teachers",
             hint="give both, or neither",
         )
-    _claim(out, recipe)
-    split = _split(dataset, recipe, out, split_csv)
-    teacher = None
-    if teachers:
-        teacher = Teacher.of_runs(teachers, recipe.taxonomy, split)
-        _keep(out / "teachers.csv", "teachers", pd.DataFrame({"sha256": teacher.names}))
+    folder.check(out, recipe)
+    split = folder.split(dataset, recipe, out, split_csv)
+    teacher = Teacher.of_runs(teachers, recipe, split) if teachers else None
+    folder.claim(out, recipe, split)
+    if teacher:
+        folder.keep(out / "teachers.csv", "teachers", pd.DataFrame({"sha256": teacher.names}))
     job = _Job(dataset, recipe, out, split, cache_folder or out / "cache", hardware, report)
     graded = recipe.taxonomy.graded
     source = "not graded"
@@ -124,7 +125,7 @@ def train(
     if graded:  # before hours of training: it may be the user's own, and wrong
         severity, source = job.severities(severity_csv)
         rows = job.graded_rows(severity)
-        _keep(out / "severity.csv", "severities", severity.reset_index())
+        folder.keep(out / "severity.csv", "severities", severity.reset_index())
     screened = job.screen()
     classifier, embeddings, result = job.classifier(measures, teacher)
     grader_results = job.graders(severity, rows, classifier, embeddings) if graded else {}
@@ -134,7 +135,7 @@ def train(
             "images": len(dataset),
             "fingerprint": dataset.fingerprint(),
             "members": " ".join(member.fingerprint() for member in dataset.members),
-            "split_sha256": hashlib.sha256((out / "split.csv").read_bytes()).hexdigest(),
+            "split_sha256": hashlib.sha256((out / folder.SPLIT).read_bytes()).hexdigest(),
             "severity": source,
         },
         "grader_variant": recipe.graders.variant if graded else None,
@@ -459,38 +460,3 @@ def _softmax(head: nn.Module, embeddings: npt.NDArray[np.float32]) -> npt.NDArra
             head(torch.from_numpy(embeddings)), dim=-1
         ).numpy()
     return probabilities
-
-
-def _claim(out: Path, recipe: TrainRecipe) -> None:
-    """Take the run's folder, or continue the unfinished run of the same recipe in it."""
-    settings = out / "recipe.json"
-    text = recipe.model_dump_json(indent=2) + "\n"
-    if settings.is_file() and settings.read_text(encoding="utf-8") == text:
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            f"{out} already holds something else than a run of this recipe",
-            hint="choose another --out",
-        )
-    files.write(settings, text.encode())
-
-
-def _split(dataset: Dataset, recipe: TrainRecipe, out: Path, given: Path | None) -> pd.DataFrame:
-    path = out / "split.csv"
-    made = splits.read(given, dataset) if given else splits.split(dataset, recipe.split)
-    if path.is_file():
-        held = splits.read(path, dataset)
-        if given is not None and not held["part"].equals(made["part"]):
-            raise DataError(f"{out} was begun with another split", hint="choose another --out")
-        return held
-    if not (made["part"] == "train").any():
-        raise DataError("the split leaves no image to train on")
-    splits.write(made, path)
-    return made
-
-
-def _keep(path: Path, what: str, table: pd.DataFrame) -> None:
-    content = table.to_csv(index=False, lineterminator="\n").encode()
-    if path.is_file() and path.read_bytes() != content:
-        raise DataError(f"{path.parent} was begun with other {what}", hint="choose another --out")
-    files.write(path, content)

@@ -103,14 +103,18 @@ class Task(lightning.LightningModule):
         """Return the loss of one augmented batch."""
         examples, labels, measures = batch
         inputs = self.transform(examples)
+        if self.teacher is None:
+            inputs = self._sized(inputs)
         mixed = self.mix is not None and float(torch.rand(())) < self.recipe.augment.mix_share
         if self.mix is not None and mixed:
             mix = self.mix(alpha=self.recipe.augment.mix_alpha, num_classes=self.outputs)
             inputs, targets = mix(inputs, labels)
         else:
             targets = nn.functional.one_hot(labels, self.outputs).to(torch.float32)
-        answers = None if self.teacher is None else self.teacher(inputs)
-        inputs = self._sized(inputs)
+        answers = None
+        if self.teacher is not None:  # it sees images in full
+            answers = self.teacher(inputs)
+            inputs = self._sized(inputs)
         if self.auxiliary is None:
             loss = self._labelled(self.module(inputs), targets, answers)
         else:

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from classkinfy_export.data.folder import read_table
 from classkinfy_export.errors import DataError
+from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.network import Network
-from classkinfy_export.taxonomy import Taxonomy
 
 
 class Teacher:
@@ -31,20 +32,20 @@ class Teacher:
         self.networks, self.names = list(networks), list(names)
 
     @classmethod
-    def of_runs(cls, runs: Sequence[Path], taxonomy: Taxonomy, split: pd.DataFrame) -> Self:
+    def of_runs(cls, runs: Sequence[Path], recipe: TrainRecipe, split: pd.DataFrame) -> Self:
         """Load the classifiers of training runs.
 
         Args:
             runs: their folders.
-            taxonomy: whose classes they must have.
+            recipe: of the new run; they must have its classes and have seen images as it does.
             split: the new run's own, by ``image_id``.
 
         Raises:
-            DataError: a folder is no run, or its classifier was trained on images that the new run
-                is to be judged by.
+            DataError: a folder is no run, its classifier does not fit the recipe, or was trained on
+                lesions that the new run is to be judged by.
             CheckpointError: its classifier cannot be read.
         """
-        held = set(split.index[split["part"] != "train"])
+        held = split[split["part"] != "train"]
         networks, names = [], []
         for run in runs:
             path = run / "split.csv"
@@ -53,20 +54,30 @@ class Teacher:
                     f"{run} holds no training run: split.csv is missing",
                     hint="a teacher is a run's folder, for its split says what it has seen",
                 )
-            given = pd.read_csv(path, dtype=str, index_col="image_id")["part"]
-            seen = held & set(given.index[given == "train"])
-            if seen:
+            given = read_table(path, ("image_id", "lesion_id", "part"))
+            taught = given[given["part"] == "train"]
+            seen = held.index.isin(taught["image_id"]) | held["lesion_id"].isin(taught["lesion_id"])
+            if seen.any():
                 raise DataError(
-                    f"the teacher {run} was trained on {len(seen)} images that this run holds back",
+                    f"the teacher {run} was trained on lesions of {seen.sum()} images that this "
+                    "run holds back",
                     hint=f"train with --split {path}, the teacher's own",
                 )
             loaded = checkpoint.load(run / f"classifier{checkpoint.SUFFIX}")
-            if loaded.info.taxonomy.classes != taxonomy.classes:
+            if loaded.info.taxonomy.classes != recipe.taxonomy.classes:
                 raise DataError(
                     f"the teacher {run} knows the classes "
                     f"{', '.join(loaded.info.taxonomy.classes)}, the recipe has "
-                    f"{', '.join(taxonomy.classes)}"
+                    f"{', '.join(recipe.taxonomy.classes)}"
                 )
+            for name in ("working_size", "hair_removal"):
+                own, asked = getattr(loaded.info, name), getattr(recipe, name)
+                if own != asked:
+                    raise DataError(
+                        f"the teacher {run} was trained with {name} {own!r}, the recipe has "
+                        f"{asked!r}",
+                        hint="a teacher is asked about images as the recipe prepares them",
+                    )
             assert isinstance(loaded.module, Network)
             networks.append(loaded.module)
             names.append(loaded.sha256)

@@ -273,12 +273,40 @@ def test_a_run_learns_from_another_that_has_not_seen_what_it_is_judged_by(
     for bad, teachers in ((taught, []), (recipe, [first])):
         with pytest.raises(RecipeError, match="give both, or neither"):
             train(bad, [data], tmp_path / "bad", teachers=teachers)
-    with pytest.raises(DataError, match=r"was trained on [0-9]+ images that this run holds back"):
-        train(taught, [data], tmp_path / "other_split", teachers=[first])
+    with pytest.raises(DataError, match=r"was trained on lesions of [0-9]+ images"):
+        train(taught, [data], tmp_path / "run", teachers=[first])
     run = tmp_path / "run"
     metrics = train(taught, [data], run, teachers=[first], split_csv=first / "split.csv")
     sources = export.from_run(first)
     assert metrics["teachers"] == [sources.classifier.sha256]
-    assert export.from_run(run).classifier.sha256 != sources.classifier.sha256
+    alone = taught.classifier.model_copy(update={"distillation": 0.0})
+    plain = taught.model_copy(update={"classifier": alone})
+    train(plain, [data], tmp_path / "plain", split_csv=first / "split.csv")
+    weights = [export.from_run(tmp_path / name).classifier.sha256 for name in ("run", "plain")]
+    assert weights[0] != weights[1]
+    haired = taught.model_copy(update={"hair_removal": True})
+    with pytest.raises(DataError, match="was trained with hair_removal False"):
+        train(haired, [data], tmp_path / "haired", teachers=[first], split_csv=first / "split.csv")
     with pytest.raises(DataError, match="begun with other teachers"):
         train(taught, [data], run, teachers=[run], split_csv=first / "split.csv")
+
+
+def test_another_photo_of_a_lesion_that_is_held_back_is_no_lesson(
+    data: Path, tmp_path: Path
+) -> None:
+    path, first = write(tmp_path / "train.yaml", TRAIN % TRUNK), tmp_path / "first"
+    recipe = recipes.load(
+        path,
+        recipes.TrainRecipe,
+        ("classifier.fit.epochs=1", "classifier.distillation=0.5"),
+    )
+    alone = recipe.classifier.model_copy(update={"distillation": 0.0})
+    train(recipe.model_copy(update={"classifier": alone}), [data], first)
+    split = pd.read_csv(first / "split.csv")
+    held = split["lesion_id"][split["part"] == "test"].iloc[0]
+    row = {"image_id": "elsewhere", "lesion_id": held, "dx": "naevus", "part": "train"}
+    pd.concat([split, pd.DataFrame([row])]).to_csv(first / "split.csv", index=False)
+    split.to_csv(tmp_path / "split.csv", index=False)
+    with pytest.raises(DataError, match=r"was trained on lesions of [12] images"):
+        train(recipe, [data], tmp_path / "run", teachers=[first], split_csv=tmp_path / "split.csv")
+    assert not (tmp_path / "run").exists()
