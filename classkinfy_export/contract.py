@@ -222,14 +222,22 @@ def screen_spec(size: WorkingSize, taxonomy: Taxonomy) -> StageSpec:
     )
 
 
-def classify_spec(size: WorkingSize, taxonomy: Taxonomy, embedding: int | None) -> StageSpec:
-    """Return the classifier's spec; ``embedding`` is its width when graders share the trunk."""
+def classify_spec(
+    size: WorkingSize, taxonomy: Taxonomy, embedding: int | None, *, evidence: bool = False
+) -> StageSpec:
+    """Return the classifier's spec.
+
+    Args:
+        size: of ``clean``.
+        taxonomy: the classes.
+        embedding: its width, when graders share the trunk.
+        evidence: whether it takes the screen's answer too.
+    """
+    inputs = [_clean(size), *([_preliminary(taxonomy)] if evidence else [])]
     outputs = [_probabilities(taxonomy)]
     if embedding is not None:
         outputs.append(_embedding(embedding))
-    return StageSpec(
-        name="classify", kind="classify", inputs=(_clean(size),), outputs=tuple(outputs)
-    )
+    return StageSpec(name="classify", kind="classify", inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def grade_spec(size: WorkingSize, taxonomy: Taxonomy, dx: str, embedding: int | None) -> StageSpec:

@@ -15,8 +15,6 @@ from classkinfy_export.contract import QUALITY_MEASURES, UNDECIDED, QualityRule
 
 Array = npt.NDArray[np.generic]
 
-_TINY = np.float32(1e-30)
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -34,7 +32,6 @@ def decide(
     quality: Array,
     probabilities: Array,
     rules: tuple[QualityRule, ...],
-    preliminary: Array | None = None,
 ) -> Decision:
     """Apply the rules and pick the class.
 
@@ -42,7 +39,6 @@ def decide(
         quality: float32 [1, measures].
         probabilities: float32 [1, classes].
         rules: the manifest's quality rules.
-        preliminary: float32 [1, classes], of a bundle with a ``screen`` stage.
     """
     measures = list(QUALITY_MEASURES)
     reasons, refused = 0, False
@@ -57,13 +53,9 @@ def decide(
             reasons |= 1 << bit
             refused = refused or rule.effect == "refuse"
     winner = int(np.argmax(probabilities[0]))
-    confidence = np.float32(probabilities[0, winner])
-    if preliminary is not None and int(np.argmax(preliminary[0])) == winner:
-        joint = np.float32((probabilities[0] * preliminary[0]).sum())
-        confidence = confidence * np.float32(preliminary[0, winner]) / max(joint, _TINY)
     return Decision(
         accepted=not refused,
         reasons=reasons,
         diagnosis=UNDECIDED if refused else winner,
-        confidence=float(confidence),
+        confidence=float(np.float32(probabilities[0, winner])),
     )

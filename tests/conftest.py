@@ -25,7 +25,12 @@ from classkinfy_export.contract import (
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
-from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
+from classkinfy_export.stages.checkpoint import (
+    Checkpoint,
+    CheckpointInfo,
+    Evidence,
+    weights_sha256,
+)
 from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
@@ -58,11 +63,13 @@ def _network(outputs: int, seed: int) -> Network:
 def _sources(variant: GraderVariant) -> Sources:
     taxonomy = Taxonomy()
     network = _network(len(taxonomy.classes), seed=0)
-    classifier = Checkpoint(
-        CheckpointInfo(role="classifier", network=network.spec, taxonomy=taxonomy),
-        network,
-        weights_sha256(network),
+    # Of the two kinds of bundle, one has a screen, which its classifier asks.
+    screen = _screen(taxonomy) if variant == "trunk" else None
+    evidence = None if screen is None else Evidence(screen_sha256=screen.sha256, weight=0.4)
+    info = CheckpointInfo(
+        role="classifier", network=network.spec, taxonomy=taxonomy, evidence=evidence
     )
+    classifier = Checkpoint(info, network, weights_sha256(network))
     graders = {}
     for seed, dx in enumerate(GRADED, start=1):
         own = _network(len(taxonomy.severities), seed)
@@ -81,8 +88,7 @@ def _sources(variant: GraderVariant) -> Sources:
             screen_version=SCREEN_VERSION if variant == "trunk" else None,
         )
         graders[dx] = Checkpoint(info, module, weights_sha256(module))
-    # Of the two kinds of bundle, one has a screen.
-    return Sources(classifier, graders, _screen(taxonomy) if variant == "trunk" else None)
+    return Sources(classifier, graders, screen)
 
 
 def _screen(taxonomy: Taxonomy) -> Checkpoint:

@@ -118,33 +118,6 @@ def test_advice_accepts_and_refusal_hides_the_diagnosis_but_not_the_confidence()
     assert {d.confidence for d in (fine, advised, refused)} == {float(np.float32(0.8))}
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
-@given(
-    classes=st.integers(2, 9),
-    seed=st.integers(0, 2**32 - 1),
-    together=st.booleans(),
-)
-def test_the_screens_agreement_raises_confidence_and_its_dissent_changes_nothing(
-    classes: int, seed: int, together: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    likely, seen = (rng.dirichlet(np.ones(classes), 1).astype(np.float32) for _ in range(2))
-    if together:
-        seen = np.roll(seen, int(likely.argmax()) - int(seen.argmax()), axis=1)
-    quality = np.zeros((1, 4), np.float32)
-    host = decide(quality, likely, (), seen)
-    alone = decide(quality, likely, ())
-    graph = Decide(())(*map(torch.from_numpy, (quality, likely, seen)))
-    wanted = oracle.decide(quality[0].tolist(), likely[0].tolist(), [], seen[0].tolist())
-    assert host.diagnosis == int(graph["diagnosis"]) == alone.diagnosis == wanted[2]
-    assert host.confidence == pytest.approx(wanted[3], abs=1e-6)
-    assert float(graph["confidence"]) == pytest.approx(wanted[3], abs=1e-6)
-    if likely.argmax() == seen.argmax():
-        assert alone.confidence - 1e-6 <= host.confidence <= 1 + 1e-6
-    else:
-        assert host.confidence == alone.confidence
-
-
 def test_of_equal_probabilities_the_first_class_wins() -> None:
     for count in (2, 7, 40):
         assert agree([0, 0, 0, 0], [1 / count] * count, ()).diagnosis == 0

@@ -16,10 +16,8 @@ _HEADLINE = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC, mean of classes",
-    "ece": "expected calibration error of the probabilities",
+    "ece": "expected calibration error",
     "debiased_ece": "the same, debiased",
-    "confidence_ece": "of the confidence shown, which the screen raises",
-    "debiased_confidence_ece": "the same, debiased",
 }
 
 

@@ -87,16 +87,9 @@ def _labels(answers: pd.DataFrame, taxonomy: Taxonomy) -> figures.Labels:
 
 def _figures(answers: pd.DataFrame, taxonomy: Taxonomy, resamples: int) -> Figures:
     labels, chances = _labels(answers, taxonomy), probabilities(answers, taxonomy.classes)
-    right = (chances.argmax(axis=1) == labels).astype(np.float64)
-    shown = answers["confidence"].to_numpy(np.float64)
 
     def measure(weights: figures.Values) -> dict[str, figures.Values]:
-        plain, debiased = figures.calibration_error(shown, right, weights)
-        return {
-            **figures.measure(labels, chances, weights, taxonomy.classes),
-            "confidence_ece": plain,
-            "debiased_confidence_ece": debiased,
-        }
+        return figures.measure(labels, chances, weights, taxonomy.classes)
 
     return figures.bootstrap(measure, answers["lesion_id"].to_list(), resamples=resamples)
 

@@ -103,7 +103,8 @@ def from_files(
 ) -> Sources:
     """Read single checkpoints: this toolkit's ``.safetensors``, or the origin project's ``.pth``.
 
-    The profiles of ``screen`` are this toolkit's alone.
+    The profiles of ``screen`` are this toolkit's alone. Where none are named, and the classifier
+    asks a screen, its own is taken from beside it, as a run's folder has it.
 
     Raises:
         CheckpointError: unreadable, unsafe, or not what it is given as.
@@ -127,6 +128,9 @@ def from_files(
             if path.suffix == checkpoint.SUFFIX
             else origin.load_grader(path, dx, first.info.taxonomy, licence)
         )
+    beside = classifier.with_name(f"{run.SCREEN}{checkpoint.SUFFIX}")
+    if screen is None and first.info.evidence is not None and beside.is_file():
+        screen = beside
     return Sources(first, second, None if screen is None else checkpoint.load(screen))
 
 

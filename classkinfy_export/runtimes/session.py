@@ -100,12 +100,7 @@ class Session:
         for stage in self.manifest.unrouted:
             tensors |= self._timed(stage, tensors, clock)
         self._check_finite(tensors)
-        decision = decide(
-            tensors["quality"],
-            tensors["probabilities"],
-            self.manifest.quality_rules,
-            tensors.get("preliminary"),
-        )
+        decision = decide(tensors["quality"], tensors["probabilities"], self.manifest.quality_rules)
         severities = len(self.manifest.taxonomy.severities)
         severity: Array = np.full((1, severities), np.nan, np.float32)
         graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}

@@ -79,7 +79,9 @@ def assemble(
     width = network.embedding_width if variant == "trunk" else None
 
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
-    classify = Classify(network, size, embedding=width is not None)
+    evidence = classifier.info.evidence
+    weight = None if evidence is None else evidence.weight
+    classify = Classify(network, size, embedding=width is not None, evidence=weight)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
     optional = ("clean", "lesion_mask", "features")
     extra = tuple(name for name in optional if name in pipeline_outputs)
@@ -87,6 +89,11 @@ def assemble(
     if screen is None and variant == "trunk":
         raise CheckpointError(
             "heads on the trunk grade by what the screen measures, and there is no screen",
+            hint="give the screen's checkpoint, or export the run as a whole",
+        )
+    if screen is None and evidence is not None:
+        raise CheckpointError(
+            "the classifier takes in the answer of its run's screen, and there is no screen",
             hint="give the screen's checkpoint, or export the run as a whole",
         )
     if screen is None and screened:
@@ -104,7 +111,9 @@ def assemble(
         specs["screen"] = contract.screen_spec(working_size, taxonomy)
         checkpoints["screen"] = screen
     modules["classify"] = classify
-    specs["classify"] = contract.classify_spec(working_size, taxonomy, width)
+    specs["classify"] = contract.classify_spec(
+        working_size, taxonomy, width, evidence=evidence is not None
+    )
     checkpoints["classify"] = classifier
     for dx, module in grades.items():
         stage = contract.grade_stage(dx)
@@ -175,6 +184,13 @@ def _screen(
             f"a screen needs {contract.SCREEN_SMALLEST} pixels a side and more, the working size "
             f"is {size.height}x{size.width}",
             hint="export without the screen, or at another size",
+        )
+    evidence = classifier.info.evidence
+    if evidence is not None and evidence.screen_sha256 != profiles.sha256:
+        raise CheckpointError(
+            "the classifier takes in the answer of its run's screen, and the screen given is "
+            "another",
+            hint="give that run's screen, or export the run as a whole",
         )
     assert isinstance(profiles.module, Profiles)
     return Screen(profiles.module)

@@ -15,7 +15,7 @@ from typing import Literal, Self
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from classkinfy_export.contract import (
@@ -38,6 +38,17 @@ _KEPT = {"float32": torch.float32, "float16": torch.float16}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+class Evidence(BaseModel):
+    """How a classifier weighs the screen's answer; fitted with its temperature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    screen_sha256: str
+    """The hash of that screen's weights."""
+    weight: float = Field(ge=0, le=1)
+    """Of the screen beside the network, ``stages.classify.pooled``."""
+
+
 class CheckpointInfo(BaseModel):
     """What a checkpoint is: enough to rebuild the network and to fit it into a pipeline."""
 
@@ -53,6 +64,8 @@ class CheckpointInfo(BaseModel):
     """The class that a grader grades."""
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
+    evidence: Evidence | None = None
+    """For a classifier: the screen that it asks; None when it answers alone."""
     weights_licence: str = "unknown"
     weights_dtype: WeightsDtype = "float32"
     """What the file holds them in; they are float32 when they are loaded."""
@@ -67,6 +80,8 @@ class CheckpointInfo(BaseModel):
     def _outputs_fit_taxonomy(self) -> Self:
         if (self.network is None) != (self.role == "screen"):
             raise ValueError("a classifier or a grader needs 'network', a screen has none")
+        if self.evidence is not None and self.role != "classifier":
+            raise ValueError(f"a {self.role} asks no screen, and has no 'evidence'")
         measured = self.role == "screen" or (self.role == "grader" and self.variant == "trunk")
         if measured and self.screen_version != SCREEN_VERSION:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The classifier: clean pixels to probabilities."""
+"""The classifier: clean pixels, and what the screen made of them, to probabilities."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.network import Network
+
+_LEAST = 1e-6
+"""Of ``preliminary``: no class is ruled out by shape and colour alone."""
 
 
 class Classify(nn.Module):
@@ -19,19 +22,50 @@ class Classify(nn.Module):
         network: the trained network.
         capture: (height, width) of ``clean``.
         embedding: also give the pooled features.
+        evidence: how much the screen's answer weighs beside the network's; None of a classifier
+            that does not ask the screen.
     """
 
-    def __init__(self, network: Network, capture: tuple[int, int], embedding: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        capture: tuple[int, int],
+        embedding: bool,
+        evidence: float | None = None,
+    ) -> None:
         super().__init__()
         size = network.spec.input_size
         self.resize = Resize(capture, (size, size))
         self.network = network
         self.embedding = embedding
+        self.evidence = evidence
 
-    def forward(self, clean: Tensor) -> dict[str, Tensor]:
-        """Run on uint8 [n, h, w, 3]."""
+    def forward(self, clean: Tensor, preliminary: Tensor | None = None) -> dict[str, Tensor]:
+        """Run on uint8 [n, h, w, 3] and, with evidence, float32 [n, classes]."""
         features = self.network.embed(self.resize(to_images(clean)))
-        probabilities = torch.softmax(self.network.head(features), dim=-1)
+        logits = self.network.head(features)
+        if self.evidence is not None:
+            assert preliminary is not None
+            logits = pooled(logits, preliminary, self.evidence)
+        probabilities = torch.softmax(logits, dim=-1)
         if self.embedding:
             return {"probabilities": probabilities, "embedding": features}
         return {"probabilities": probabilities}
+
+
+def pooled(logits: Tensor, preliminary: Tensor, weight: float) -> Tensor:
+    """Pool two opinions: the network's, and the screen's to the power of a weight.
+
+    A logarithmic pool (Genest and Zidek, 1986); a weight of 1 is Bayes' rule, were the two
+    independent. Where the screen found nothing it holds all classes equally likely, and the
+    network's opinion stands.
+
+    Args:
+        logits: of the network, float32 [n, classes].
+        preliminary: of the screen, float32 [n, classes], 0..1.
+        weight: of the screen, 0..1.
+
+    Returns:
+        logits, float32 [n, classes].
+    """
+    return logits + weight * torch.log(torch.clamp(preliminary, min=_LEAST))

@@ -1,9 +1,4 @@
-"""Quality rules and probabilities to a decision, in the graph; ``decision`` is its host twin.
-
-Where ``screen`` names the class that ``classify`` names, confidence rises as by Bayes' rule, taking
-the two for independent: ``screen`` holds every class equally likely beforehand, so its
-probabilities are likelihoods up to a factor. Where they differ, ``classify`` wins, unchanged.
-"""
+"""Quality rules and probabilities to a decision, in the graph; ``decision`` is its host twin."""
 
 from __future__ import annotations
 
@@ -12,11 +7,9 @@ from torch import Tensor, nn
 
 from classkinfy_export.contract import QUALITY_MEASURES, UNDECIDED, QualityRule
 
-_TINY = 1e-30
-
 
 class Decide(nn.Module):
-    """``quality``, ``probabilities`` and, where there is one, ``preliminary`` to a decision.
+    """``quality`` and ``probabilities`` to a decision.
 
     Args:
         rules: quality rules; rule i sets bit i of ``reasons``.
@@ -26,10 +19,8 @@ class Decide(nn.Module):
         super().__init__()
         self.rules = rules
 
-    def forward(
-        self, quality: Tensor, probabilities: Tensor, preliminary: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Run on float32 [1, measures], float32 [1, classes], float32 [1, classes].
+    def forward(self, quality: Tensor, probabilities: Tensor) -> dict[str, Tensor]:
+        """Run on float32 [1, measures] and float32 [1, classes].
 
         Gives ``accepted``, ``reasons``, ``diagnosis`` (int32 [1]) and ``confidence`` (float32 [1]).
         """
@@ -43,11 +34,6 @@ class Decide(nn.Module):
                 refused = refused + broken.to(torch.int32)
         accepted = 1 - torch.clamp(refused, max=1)
         confidence, winner = torch.max(probabilities, dim=-1)
-        if preliminary is not None:
-            support, seen = torch.max(preliminary, dim=-1)
-            joint = (probabilities * preliminary).sum(dim=-1)
-            agreed = confidence * support / torch.clamp(joint, min=_TINY)
-            confidence = torch.where(seen == winner, agreed, confidence)
         diagnosis = torch.where(accepted > 0, winner.to(torch.int32), UNDECIDED)
         return {
             "accepted": accepted,

@@ -29,7 +29,8 @@ class Pipeline(nn.Module):
         decide: the quality rules.
         graders: by diagnosis, all of one variant; may be empty.
         taxonomy: the classes.
-        screen: the instant answer; may be left out, where no grader is a head.
+        screen: the instant answer; may be left out, where neither the classifier asks it nor a
+            grader is a head.
         extra: also output these of ``clean``, ``lesion_mask`` and ``features``.
     """
 
@@ -57,10 +58,8 @@ class Pipeline(nn.Module):
         """Run on uint8 [1, h, w, 3] RGB."""
         prepared = self.prepare(image)
         screened = {} if self.screen is None else self.screen(prepared["clean"])
-        classified = self.classify(prepared["clean"])
-        decided = self.decide(
-            prepared["quality"], classified["probabilities"], screened.get("preliminary")
-        )
+        classified = self.classify(prepared["clean"], screened.get("preliminary"))
+        decided = self.decide(prepared["quality"], classified["probabilities"])
         if "embedding" in classified:
             severity = self._select(
                 decided["diagnosis"], classified["embedding"], screened["features"]

@@ -32,9 +32,8 @@ class Measure(nn.Module):
 class Profiles(nn.Module):
     """Statistical profiles of the classes: which one a lesion's features resemble most.
 
-    Normal distributions of one covariance, all classes as likely beforehand, so that the logarithm
-    of each posterior is linear (Fisher, 1936). ``training.screen`` fits them. Where no lesion was
-    found, every class is as likely.
+    The logarithm of each class's probability is linear in the features, all classes being as likely
+    beforehand. ``training.screen`` fits them. Where no lesion was found, every class is as likely.
 
     Args:
         classes: number of classes.

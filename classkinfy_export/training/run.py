@@ -36,7 +36,8 @@ from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.recipes import FitRecipe, Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
-from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo
+from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, Evidence
+from classkinfy_export.stages.classify import pooled
 from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
@@ -126,8 +127,8 @@ def train(
         severity, source = job.severities(severity_csv)
         rows = job.graded_rows(severity)
         folder.keep(out / "severity.csv", "severities", severity.reset_index())
-    screened = job.screen()
-    classifier, embeddings, result = job.classifier(measures, teacher)
+    profiles, preliminary, screened = job.screen()
+    classifier, embeddings, result = job.classifier(profiles, preliminary, measures, teacher)
     grader_results = job.graders(severity, rows, classifier, embeddings) if graded else {}
     summary = {
         "data": {
@@ -182,26 +183,28 @@ class _Job:
             lambda done, total: report("measuring severity", done, total),
         )
 
-    def screen(self) -> dict[str, Any]:
-        """Fit the profiles of the instant answer; return their figures and the masks'."""
+    def screen(self) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
+        """Fit the instant answer's profiles; return them, every image's answer, and figures."""
         taxonomy = self.recipe.taxonomy
         features = self.kept["features"]
         path = self.out / f"{SCREEN}{checkpoint.SUFFIX}"
         if path.is_file():
-            profiles = checkpoint.load(path).module
+            fitted = checkpoint.load(path)
         else:
             train = self._rows("train")
             profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
             info = self._info(role="screen", screen_version=SCREEN_VERSION)
-            files.write(path, checkpoint.to_bytes(checkpoint.rounded(info, profiles)))
-        assert isinstance(profiles, Profiles)
-        probabilities = screen.predict(profiles, features)
-        return {
+            fitted = checkpoint.rounded(info, profiles)
+            files.write(path, checkpoint.to_bytes(fitted))
+        assert isinstance(fitted.module, Profiles)
+        probabilities = screen.predict(fitted.module, features)
+        figures = {
             part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             | self._overlap(rows)
             for part in _EVALUATED
             for rows in [self._rows(part)]
         }
+        return fitted, probabilities, figures
 
     def _overlap(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Compare the screen's masks with the experts', where there are any."""
@@ -237,7 +240,11 @@ class _Job:
         return rows
 
     def classifier(
-        self, measures: batches.Measures | None, teacher: Teacher | None
+        self,
+        profiles: Checkpoint,
+        preliminary: npt.NDArray[np.float32],
+        measures: batches.Measures | None,
+        teacher: Teacher | None,
     ) -> tuple[Checkpoint, npt.NDArray[np.float32], dict[str, Any]]:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
@@ -265,16 +272,21 @@ class _Job:
             )
             calib = self._rows("calib")
             logits = task.predict(network, levels[calib]).numpy()
-            calibration.fold(network.head, calibration.temperature(logits, self.labels[calib]))
+            found = calibration.fit(logits, self.labels[calib], preliminary[calib])
+            calibration.fold(network.head, found.temperature)
             info = self._info(
-                role="classifier", network=network.spec, weights_dtype=recipe.weights_dtype
+                role="classifier",
+                network=network.spec,
+                evidence=Evidence(screen_sha256=profiles.sha256, weight=found.weight),
+                weights_dtype=recipe.weights_dtype,
             )
             trained = checkpoint.rounded(info, network)
             files.write(path, checkpoint.to_bytes(trained))
-        final = trained.module
+        final, evidence = trained.module, trained.info.evidence
         assert isinstance(final, Network)
+        assert evidence is not None
         embeddings = self._embeddings(final, levels)
-        probabilities = _softmax(final.head, embeddings)
+        probabilities = _answers(final.head, embeddings, preliminary, evidence.weight)
         figures = {
             part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             for part in _EVALUATED
@@ -454,9 +466,15 @@ class _Embedding(nn.Module):
         return self.network.embed(levels)
 
 
-def _softmax(head: nn.Module, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _answers(
+    head: nn.Module,
+    embeddings: npt.NDArray[np.float32],
+    preliminary: npt.NDArray[np.float32],
+    evidence: float,
+) -> npt.NDArray[np.float32]:
+    """Answer as the deployed stage does, from embeddings and the screen's answers."""
     with torch.inference_mode():
-        probabilities: npt.NDArray[np.float32] = torch.softmax(
-            head(torch.from_numpy(embeddings)), dim=-1
-        ).numpy()
+        logits = head(torch.from_numpy(embeddings))
+        logits = pooled(logits, torch.from_numpy(preliminary), evidence)
+        probabilities: npt.NDArray[np.float32] = torch.softmax(logits, dim=-1).numpy()
     return probabilities

@@ -13,7 +13,6 @@ def decide(
     quality: Sequence[float],
     probabilities: Sequence[float],
     rules: Sequence[tuple[str, str, float, str]],
-    preliminary: Sequence[float] | None = None,
 ) -> tuple[int, int, int, float]:
     """Give accepted, reasons, diagnosis and confidence.
 
@@ -21,7 +20,6 @@ def decide(
         quality: one value a measure; float32 values.
         probabilities: one a class.
         rules: measure, ``above`` or ``below``, threshold, effect.
-        preliminary: one a class, where there is a screen.
     """
     broken = []
     for measure, side, threshold, _ in rules:
@@ -32,7 +30,4 @@ def decide(
     best = max(probabilities)
     winner = list(probabilities).index(best)
     diagnosis = -1 if refused else winner
-    if preliminary is not None and list(preliminary).index(max(preliminary)) == winner:
-        joint = [p * s for p, s in zip(probabilities, preliminary, strict=True)]
-        best = joint[winner] / sum(joint)
     return int(not refused), reasons, diagnosis, best

@@ -2,10 +2,10 @@
 
 ::
 
-    image ─ prepare ─ clean ─ screen ─── preliminary ───┐
-               │        └──── classify ─ probabilities ─┤
-               └───── quality ──────────────────────── decide ─ accepted, reasons,
-                                                          │      diagnosis, confidence
+    image ─ prepare ─ clean ─┬─ screen ─ preliminary
+               │             └─────────────┴─ classify ─ probabilities
+               └───── quality ─────────────────────────────── decide ─ accepted, reasons,
+                                                                 │     diagnosis, confidence
                                            diagnosis == 0 ? grade_akiec :
                                            diagnosis == 1 ? grade_bcc   : … NaN ─ severity
 
@@ -85,9 +85,7 @@ def _decide_spec(assembly: Assembly) -> StageSpec:
     return StageSpec(
         name="decide",
         kind="pipeline",
-        inputs=tuple(
-            tensors[n] for n in ("quality", "probabilities", "preliminary") if n in tensors
-        ),
+        inputs=tuple(tensors[n] for n in ("quality", "probabilities")),
         outputs=tuple(tensors[n] for n in ("accepted", "reasons", "diagnosis", "confidence")),
     )
 
