@@ -284,9 +284,9 @@ class _Job:
             files.write(path, checkpoint.to_bytes(trained))
         final, evidence = trained.module, trained.info.evidence
         assert isinstance(final, Network)
-        assert evidence is not None
+        weight = 0.0 if evidence is None else evidence.weight  # of a run that is older than it
         embeddings = self._embeddings(final, levels)
-        probabilities = _answers(final.head, embeddings, preliminary, evidence.weight)
+        probabilities = _answers(final.head, embeddings, preliminary, weight)
         figures = {
             part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             for part in _EVALUATED
