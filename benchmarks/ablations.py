@@ -36,7 +36,7 @@ from classkinfy_export.evaluation import figures
 from classkinfy_export.evaluation.report import Figure, Figures
 from classkinfy_export.recipes import Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
-from classkinfy_export.training import cache, run, task
+from classkinfy_export.training import cache, folder, run, task
 
 SMALL = (
     "split={val: 0.15, calib: 0.05, test: 0.2}",
@@ -110,7 +110,7 @@ class Study:
             )
 
     def finished(self, name: str) -> bool:
-        return (self._folder(name) / run.METRICS).is_file()
+        return (self._folder(name) / folder.METRICS).is_file()
 
     def part(self, name: str, part: str) -> npt.NDArray[np.bool_]:
         """Return which images are in a part of a variant's split, bool [n]."""
@@ -137,7 +137,7 @@ class Study:
             hair_removal=recipe.hair_removal if hair_removal is None else hair_removal,
             folder=self.work / "cache",
         )
-        network = checkpoint.load(self._folder(name) / f"{run.CLASSIFIER}{checkpoint.SUFFIX}")
+        network = checkpoint.load(self._folder(name) / folder.CLASSIFIER)
         logits = task.predict(network.module, kept[cache.pixels(side)])
         return torch.softmax(logits, dim=1).numpy().astype(np.float64)
 
@@ -173,7 +173,7 @@ class Study:
         return self.work / name.replace(" ", "_").replace(",", "")
 
     def _split(self, name: str) -> pd.DataFrame:
-        table = pd.read_csv(self._folder(name) / "split.csv", index_col="image_id")
+        table = pd.read_csv(self._folder(name) / folder.SPLIT, index_col="image_id")
         return table.loc[self.dataset.records.index]
 
 

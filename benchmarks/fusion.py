@@ -29,7 +29,7 @@ from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.classify import pooled
 from classkinfy_export.stages.screen import Profiles
-from classkinfy_export.training import cache, calibration, screen, task
+from classkinfy_export.training import cache, calibration, folder, screen, task
 
 ALONE = "the network alone"
 SHOWN = ("accuracy", "balanced_accuracy", "auroc")
@@ -60,7 +60,7 @@ class Answer:
 
 def parts(images: Path, run: Path, cache_folder: Path) -> tuple[Part, Part, tuple[str, ...]]:
     """Return a run's ``calib`` and test part, and the classes."""
-    recipe = TrainRecipe.model_validate_json((run / "recipe.json").read_text())
+    recipe = TrainRecipe.model_validate_json((run / folder.RECIPE).read_text())
     records = open_dataset(images, recipe.taxonomy).records
     side = recipe.classifier.network.input_size
     kept = cache.prepared(
@@ -70,9 +70,9 @@ def parts(images: Path, run: Path, cache_folder: Path) -> tuple[Part, Part, tupl
         hair_removal=recipe.hair_removal,
         folder=cache_folder,
     )
-    split = pd.read_csv(run / "split.csv", index_col="image_id")["part"].loc[records.index]
-    network = checkpoint.load(run / "classifier.safetensors").module
-    profiles = checkpoint.load(run / "screen.safetensors").module
+    split = pd.read_csv(run / folder.SPLIT, index_col="image_id")["part"].loc[records.index]
+    network = checkpoint.load(run / folder.CLASSIFIER).module
+    profiles = checkpoint.load(run / folder.SCREEN).module
     assert isinstance(profiles, Profiles)
     made = []
     for name in ("calib", "test"):

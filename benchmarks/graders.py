@@ -31,8 +31,7 @@ from classkinfy_export.frame import frame
 from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.network import Network
-from classkinfy_export.training import cache, heads, task
-from classkinfy_export.training.run import METRICS, grader_file
+from classkinfy_export.training import cache, folder, heads, task
 
 POOLED = "all"
 PACKAGES = ("torch", "scikit-learn", "scikit-image", "numpy")
@@ -102,7 +101,7 @@ class Study:
     def heads(self) -> Grades:
         """Return the trained heads' grades."""
         rows = self.dataset.records.index.get_indexer(self.test.index)
-        network = checkpoint.load(self.run / "classifier.safetensors").module
+        network = checkpoint.load(self.run / folder.CLASSIFIER).module
         assert isinstance(network, Network)
         levels = self.kept[cache.pixels(self.side)][rows]
         embedding = task.predict(_Embedding(network), levels).numpy()
@@ -110,7 +109,7 @@ class Study:
         grades = np.zeros(len(rows), np.int64)
         for dx in self.graded:
             ours = (self.test["dx"] == dx).to_numpy()
-            head = checkpoint.load(self.run / grader_file(dx)).module
+            head = checkpoint.load(self.run / folder.grader(dx)).module
             grades[ours] = task.predict(heads.OnRows(head), seen[ours]).argmax(dim=1).numpy()
         return grades
 
@@ -163,7 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    source = json.loads((arguments.run / METRICS).read_text())["data"]["severity"]
+    source = json.loads((arguments.run / folder.METRICS).read_text())["data"]["severity"]
     if not source.startswith("proxy on "):
         parser.error(f"{arguments.run} was graded by {source}, not by the proxy")
     study = Study(arguments.images, arguments.run, arguments.cache)

@@ -32,7 +32,7 @@ from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.assembly import Assembly, assemble, trace
 from classkinfy_export.stages.checkpoint import Checkpoint
 from classkinfy_export.taxonomy import Taxonomy
-from classkinfy_export.training import run
+from classkinfy_export.training import folder as run_folder
 
 Report = Callable[[str, int, int], None]
 
@@ -56,23 +56,23 @@ def from_run(folder: Path) -> Sources:
     Raises:
         CheckpointError: not a run, unfinished, or without one of its graders.
     """
-    if not (folder / run.METRICS).is_file():
+    if not (folder / run_folder.METRICS).is_file():
         raise CheckpointError(
-            f"{folder} is not a finished training run: it has no {run.METRICS}",
+            f"{folder} is not a finished training run: it has no {run_folder.METRICS}",
             hint="run 'classkinfy train' with this --out to start or finish it",
         )
-    metrics = _metrics(folder / run.METRICS)
-    classifier = checkpoint.load(folder / f"{run.CLASSIFIER}{checkpoint.SUFFIX}")
+    metrics = _metrics(folder / run_folder.METRICS)
+    classifier = checkpoint.load(folder / run_folder.CLASSIFIER)
     graders = {}
     for dx in metrics["graders"]:
-        path = folder / run.grader_file(dx)
+        path = folder / run_folder.grader(dx)
         if not path.is_file():
             raise CheckpointError(
                 f"the run {folder} lacks the grader of {dx!r} ({path.name})",
                 hint="run 'classkinfy train' with this --out again to make it",
             )
         graders[dx] = checkpoint.load(path)
-    screen = folder / f"{run.SCREEN}{checkpoint.SUFFIX}"
+    screen = folder / run_folder.SCREEN
     if not screen.is_file():
         raise CheckpointError(
             f"the run {folder} lacks {screen.name}",
@@ -128,7 +128,7 @@ def from_files(
             if path.suffix == checkpoint.SUFFIX
             else origin.load_grader(path, dx, first.info.taxonomy, licence)
         )
-    beside = classifier.with_name(f"{run.SCREEN}{checkpoint.SUFFIX}")
+    beside = classifier.with_name(run_folder.SCREEN)
     if screen is None and first.info.evidence is not None and beside.is_file():
         screen = beside
     return Sources(first, second, None if screen is None else checkpoint.load(screen))

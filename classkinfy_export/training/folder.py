@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and what may not change in it once a training has begun."""
+"""A run's folder: what is in it, whose it is, and what may not change once it was begun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import TrainRecipe
 
-RECIPE, SPLIT = "recipe.json", "split.csv"
+RECIPE, SPLIT, METRICS = "recipe.json", "split.csv", "metrics.json"
+CLASSIFIER, SCREEN = "classifier.safetensors", "screen.safetensors"
+
+
+def grader(dx: str) -> str:
+    """Return the name of a grader's checkpoint."""
+    return f"grader_{dx}.safetensors"
 
 
 def check(out: Path, recipe: TrainRecipe) -> None:

@@ -58,16 +58,8 @@ from classkinfy_export.training.teacher import Teacher
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
-CLASSIFIER = "classifier"
-SCREEN = "screen"
-METRICS = "metrics.json"
 _EVALUATED = ("val", "calib", "test")
 _Parts = dict[str, npt.NDArray[np.int64]]
-
-
-def grader_file(dx: str) -> str:
-    """Return the name of a grader's checkpoint."""
-    return f"grader_{dx}{checkpoint.SUFFIX}"
 
 
 def train(
@@ -145,7 +137,7 @@ def train(
         "teachers": teacher.names if teacher else [],
         "graders": grader_results,
     }
-    files.write(out / METRICS, (json.dumps(summary, indent=2) + "\n").encode())
+    files.write(out / folder.METRICS, (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 
@@ -187,7 +179,7 @@ class _Job:
         """Fit the instant answer's profiles; return them, every image's answer, and figures."""
         taxonomy = self.recipe.taxonomy
         features = self.kept["features"]
-        path = self.out / f"{SCREEN}{checkpoint.SUFFIX}"
+        path = self.out / folder.SCREEN
         if path.is_file():
             fitted = checkpoint.load(path)
         else:
@@ -249,7 +241,7 @@ class _Job:
         """Train the first stage; return it, every image's embedding, and its figures."""
         recipe, taxonomy = self.recipe, self.recipe.taxonomy
         levels = self.kept[cache.pixels(recipe.classifier.network.input_size)]
-        path = self.out / f"{CLASSIFIER}{checkpoint.SUFFIX}"
+        path = self.out / folder.CLASSIFIER
         if path.is_file():
             trained = checkpoint.load(path)
         else:
@@ -264,7 +256,7 @@ class _Job:
                 self._parts(),
                 outputs,
                 fit,
-                CLASSIFIER,
+                "classifier",
                 measures=measures,
                 measures_weight=recipe.classifier.severity_task,
                 teacher=teacher,
@@ -314,7 +306,7 @@ class _Job:
         assert recipe.network is not None
         outputs = len(self.recipe.taxonomy.severities)
         levels = self.kept[cache.pixels(recipe.network.input_size)]
-        path = self.out / grader_file(dx)
+        path = self.out / folder.grader(dx)
         if path.is_file():
             network = checkpoint.load(path).module
         else:
@@ -341,7 +333,7 @@ class _Job:
         recipe, features = self.recipe, self.kept["features"]
         outputs, graded = len(recipe.taxonomy.severities), len(rows)
         seen = np.concatenate((embeddings, features), axis=1)
-        paths = {dx: self.out / grader_file(dx) for dx in rows}
+        paths = {dx: self.out / folder.grader(dx) for dx in rows}
         kept = [checkpoint.load(path) for path in paths.values() if path.is_file()]
         fitting = [head for head in kept if head.info.trunk_sha256 == classifier.sha256]
         if len(fitting) == graded:

@@ -16,6 +16,7 @@ from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.network import Network
+from classkinfy_export.training import folder
 
 
 class Teacher:
@@ -48,10 +49,10 @@ class Teacher:
         held = split[split["part"] != "train"]
         networks, names = [], []
         for run in runs:
-            path = run / "split.csv"
+            path = run / folder.SPLIT
             if not path.is_file():
                 raise DataError(
-                    f"{run} holds no training run: split.csv is missing",
+                    f"{run} holds no training run: {folder.SPLIT} is missing",
                     hint="a teacher is a run's folder, for its split says what it has seen",
                 )
             given = read_table(path, ("image_id", "lesion_id", "part"))
@@ -63,7 +64,7 @@ class Teacher:
                     "run holds back",
                     hint=f"train with --split {path}, the teacher's own",
                 )
-            loaded = checkpoint.load(run / f"classifier{checkpoint.SUFFIX}")
+            loaded = checkpoint.load(run / folder.CLASSIFIER)
             if loaded.info.taxonomy.classes != recipe.taxonomy.classes:
                 raise DataError(
                     f"the teacher {run} knows the classes "

@@ -10,8 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.recipes import FitRecipe, Hardware
 from classkinfy_export.training import task
+from classkinfy_export.training.teacher import Teacher
+
+
+class Bright(nn.Module):
+    """A teacher that goes by brightness."""
+
+    spec = NetworkSpec(architecture="test_efficientnet", input_size=32, outputs=3)
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        return (levels.mean(dim=(2, 3)) - 127.5) / 2.0
 
 
 def main(folder: Path, devices: int, frozen: bool) -> None:
@@ -41,6 +52,8 @@ def main(folder: Path, devices: int, frozen: bool) -> None:
         seed=0,
         folder=folder,
         hardware=Hardware(devices=devices),
+        teacher=Teacher([Bright()], ["bright"]),  # type: ignore[list-item]
+        distillation=0.5,
         progress=lambda done, total: None,
     )
     torch.save(network.state_dict(), folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt")
