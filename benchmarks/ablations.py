@@ -64,11 +64,17 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no mixing": (f"{FIT}.augment.mix=none",),
     "CutMix": (f"{FIT}.augment.mix=cutmix",),
     "no rotation": (f"{FIT}.augment.rotation=0",),
-    "colour and white balance": (
-        f"{FIT}.augment.colour=0.15",
-        f"{FIT}.augment.white_balance=0.1",
+    "milder": (
+        f"{FIT}.augment.scale=0.25",
+        f"{FIT}.augment.colour=0.1",
+        f"{FIT}.augment.mix_alpha=0.4",
+        f"{FIT}.augment.mix_share=0.75",
     ),
+    "white balance": (f"{FIT}.augment.white_balance=0.1",),
     "painted hair and dark corners": (f"{FIT}.augment.hair=0.2", f"{FIT}.augment.vignette=0.2"),
+    "every stage trained": (f"{FIT}.freeze_stages=0",),
+    "four stages kept": (f"{FIT}.freeze_stages=4",),
+    "twice the learning rate": (f"{FIT}.learning_rate=0.002",),
     "no stochastic depth": ("classifier.network.drop_path=0",),
     "no severity task": ("classifier.severity_task=0",),
 }
