@@ -101,9 +101,9 @@ def answers(calib: Part, test: Part) -> dict[str, Answer]:
     return {
         "the screen alone": _answer(test.preliminary.astype(np.float64)),
         ALONE: network,
-        "confidence raised where both agree (origin)": Answer(network.chances, raised),
+        "multiplied into the confidence where both agree": Answer(network.chances, raised),
         "multiplied, as independent (Bayes)": product,
-        f"to the power {both.weight:.2f}, fitted (ours)": _pooled(test, *both),
+        f"to the power {both.screen_weight:.2f}, fitted (ours)": _pooled(test, *both),
     }
 
 

@@ -223,7 +223,7 @@ def screen_spec(size: WorkingSize, taxonomy: Taxonomy) -> StageSpec:
 
 
 def classify_spec(
-    size: WorkingSize, taxonomy: Taxonomy, embedding: int | None, *, evidence: bool = False
+    size: WorkingSize, taxonomy: Taxonomy, embedding: int | None, *, asks_screen: bool = False
 ) -> StageSpec:
     """Return the classifier's spec.
 
@@ -231,9 +231,9 @@ def classify_spec(
         size: of ``clean``.
         taxonomy: the classes.
         embedding: its width, when graders share the trunk.
-        evidence: whether it takes the screen's answer too.
+        asks_screen: whether it takes the screen's answer too.
     """
-    inputs = [_clean(size), *([_preliminary(taxonomy)] if evidence else [])]
+    inputs = [_clean(size), *([_preliminary(taxonomy)] if asks_screen else [])]
     outputs = [_probabilities(taxonomy)]
     if embedding is not None:
         outputs.append(_embedding(embedding))

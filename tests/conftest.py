@@ -28,7 +28,7 @@ from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.checkpoint import (
     Checkpoint,
     CheckpointInfo,
-    Evidence,
+    Pooling,
     weights_sha256,
 )
 from classkinfy_export.stages.grade import Head
@@ -65,9 +65,9 @@ def _sources(variant: GraderVariant) -> Sources:
     network = _network(len(taxonomy.classes), seed=0)
     # Of the two kinds of bundle, one has a screen, which its classifier asks.
     screen = _screen(taxonomy) if variant == "trunk" else None
-    evidence = None if screen is None else Evidence(screen_sha256=screen.sha256, weight=0.4)
+    pooling = None if screen is None else Pooling(screen_sha256=screen.sha256, screen_weight=0.4)
     info = CheckpointInfo(
-        role="classifier", network=network.spec, taxonomy=taxonomy, evidence=evidence
+        role="classifier", network=network.spec, taxonomy=taxonomy, pooling=pooling
     )
     classifier = Checkpoint(info, network, weights_sha256(network))
     graders = {}

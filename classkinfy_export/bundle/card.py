@@ -86,6 +86,12 @@ def _measured(metrics: dict[str, Any] | None) -> list[str]:
     found = metrics["screen"]["test"]
     for dx, figures in metrics["graders"].items():
         lines.append(_row(f"grade_{dx} (proxy)", figures["test"]))
+    if metrics.get("screen_weight") is not None:
+        lines += [
+            "",
+            "`classify` takes in what `screen` answered, to the power of "
+            f"{metrics['screen_weight']:.3f}, fitted on lesions that neither was trained on.",
+        ]
     if found.get("masks"):
         lines += [
             "",

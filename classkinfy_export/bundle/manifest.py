@@ -21,7 +21,8 @@ from classkinfy_export.errors import BundleError
 from classkinfy_export.recipes import FormatName, ParityRecipe, Precision, explain
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""In 1, ``confidence`` was raised after ``classify``, where the screen agreed."""
 MANIFEST = "manifest.json"
 SEAL = "manifest.json.sha256"
 """The manifest's own hash, as ``sha256sum`` writes it: tells damage, not forgery."""
@@ -70,7 +71,7 @@ class Provenance(_Frozen):
 class Manifest(_Frozen):
     """``manifest.json``. Deterministic: no time, no path, no host."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     disclaimer: str = DISCLAIMER
     severity_notice: str = PROXY_NOTICE
@@ -131,6 +132,12 @@ class Manifest(_Frozen):
             raise BundleError(
                 f"{source} has schema version {version}, this toolkit reads up to {SCHEMA_VERSION}",
                 hint="install a newer classkinfy-export",
+            )
+        if isinstance(version, int) and version < SCHEMA_VERSION:
+            raise BundleError(
+                f"{source} has schema version {version}, this toolkit reads {SCHEMA_VERSION}: "
+                "confidence is decided otherwise now",
+                hint="export it again",
             )
         try:
             return cls.model_validate(content)

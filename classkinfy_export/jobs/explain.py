@@ -1,4 +1,7 @@
-"""A photo and a classifier to a picture of where it looked, and a class's photos to a montage."""
+"""A photo and a classifier to a picture of where it looked, and a class's photos to a montage.
+
+Where it looked is where its network did: what the screen adds to an answer has no place.
+"""
 
 from __future__ import annotations
 

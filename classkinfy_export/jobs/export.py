@@ -104,7 +104,7 @@ def from_files(
     """Read single checkpoints: this toolkit's ``.safetensors``, or the origin project's ``.pth``.
 
     The profiles of ``screen`` are this toolkit's alone. Where none are named, and the classifier
-    asks a screen, its own is taken from beside it, as a run's folder has it.
+    asks a screen, ``screen.safetensors`` is taken from beside it, as a run's folder has it.
 
     Raises:
         CheckpointError: unreadable, unsafe, or not what it is given as.
@@ -129,7 +129,7 @@ def from_files(
             else origin.load_grader(path, dx, first.info.taxonomy, licence)
         )
     beside = classifier.with_name(run_folder.SCREEN)
-    if screen is None and first.info.evidence is not None and beside.is_file():
+    if screen is None and first.info.pooling is not None and beside.is_file():
         screen = beside
     return Sources(first, second, None if screen is None else checkpoint.load(screen))
 

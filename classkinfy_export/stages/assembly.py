@@ -66,7 +66,8 @@ def assemble(
             fused graph.
 
     Raises:
-        CheckpointError: a grader or the profiles do not belong to this classifier.
+        CheckpointError: a grader or the profiles do not belong to this classifier, or there are
+            none and it asks them.
         RecipeError: the capture has not the working size's shape; what the screen finds is wanted
             without profiles.
     """
@@ -79,9 +80,9 @@ def assemble(
     width = network.embedding_width if variant == "trunk" else None
 
     prepare = Prepare(hair_removal, FrontEnd(capture, working_size))
-    evidence = classifier.info.evidence
-    weight = None if evidence is None else evidence.weight
-    classify = Classify(network, size, embedding=width is not None, evidence=weight)
+    pooling = classifier.info.pooling
+    weight = None if pooling is None else pooling.screen_weight
+    classify = Classify(network, size, embedding=width is not None, screen_weight=weight)
     grades = {dx: _grade(graders[dx], size) for dx in taxonomy.classes if dx in graders}
     optional = ("clean", "lesion_mask", "features")
     extra = tuple(name for name in optional if name in pipeline_outputs)
@@ -91,10 +92,10 @@ def assemble(
             "heads on the trunk grade by what the screen measures, and there is no screen",
             hint="give the screen's checkpoint, or export the run as a whole",
         )
-    if screen is None and evidence is not None:
+    if screen is None and pooling is not None:
         raise CheckpointError(
-            "the classifier takes in the answer of its run's screen, and there is no screen",
-            hint="give the screen's checkpoint, or export the run as a whole",
+            "the classifier pools its run's screen's answer with its own, and there is no screen",
+            hint="put the run's screen.safetensors beside it, or name it with export's --screen",
         )
     if screen is None and screened:
         raise RecipeError(
@@ -112,7 +113,7 @@ def assemble(
         checkpoints["screen"] = screen
     modules["classify"] = classify
     specs["classify"] = contract.classify_spec(
-        working_size, taxonomy, width, evidence=evidence is not None
+        working_size, taxonomy, width, asks_screen=pooling is not None
     )
     checkpoints["classify"] = classifier
     for dx, module in grades.items():
@@ -185,12 +186,12 @@ def _screen(
             f"is {size.height}x{size.width}",
             hint="export without the screen, or at another size",
         )
-    evidence = classifier.info.evidence
-    if evidence is not None and evidence.screen_sha256 != profiles.sha256:
+    pooling = classifier.info.pooling
+    if pooling is not None and pooling.screen_sha256 != profiles.sha256:
         raise CheckpointError(
-            "the classifier takes in the answer of its run's screen, and the screen given is "
-            "another",
-            hint="give that run's screen, or export the run as a whole",
+            "the classifier pools its run's screen's answer with its own, and this screen is of "
+            "another run",
+            hint="give the run's own screen.safetensors, or export the run's folder",
         )
     assert isinstance(profiles.module, Profiles)
     return Screen(profiles.module)

@@ -38,15 +38,15 @@ _KEPT = {"float32": torch.float32, "float16": torch.float16}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class Evidence(BaseModel):
-    """How a classifier weighs the screen's answer; fitted with its temperature."""
+class Pooling(BaseModel):
+    """The screen whose answer a classifier pools with its own, ``stages.classify.pooled``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    screen_sha256: str
-    """The hash of that screen's weights."""
-    weight: float = Field(ge=0, le=1)
-    """Of the screen beside the network, ``stages.classify.pooled``."""
+    screen_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """The hash of its weights."""
+    screen_weight: float = Field(ge=0, le=1)
+    """Fitted with the temperature."""
 
 
 class CheckpointInfo(BaseModel):
@@ -64,7 +64,7 @@ class CheckpointInfo(BaseModel):
     """The class that a grader grades."""
     trunk_sha256: str | None = None
     """For a head: the hash of the classifier weights whose embedding it was trained on."""
-    evidence: Evidence | None = None
+    pooling: Pooling | None = None
     """For a classifier: the screen that it asks; None when it answers alone."""
     weights_licence: str = "unknown"
     weights_dtype: WeightsDtype = "float32"
@@ -80,8 +80,8 @@ class CheckpointInfo(BaseModel):
     def _outputs_fit_taxonomy(self) -> Self:
         if (self.network is None) != (self.role == "screen"):
             raise ValueError("a classifier or a grader needs 'network', a screen has none")
-        if self.evidence is not None and self.role != "classifier":
-            raise ValueError(f"a {self.role} asks no screen, and has no 'evidence'")
+        if self.pooling is not None and self.role != "classifier":
+            raise ValueError(f"a {self.role} asks no screen, and has no 'pooling'")
         measured = self.role == "screen" or (self.role == "grader" and self.variant == "trunk")
         if measured and self.screen_version != SCREEN_VERSION:
             raise ValueError(

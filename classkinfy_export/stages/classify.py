@@ -9,8 +9,8 @@ from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.imaging.resize import Resize
 from classkinfy_export.stages.network import Network
 
-_LEAST = 1e-6
-"""Of ``preliminary``: no class is ruled out by shape and colour alone."""
+_LEAST = 1e-4
+"""Of ``preliminary``, so that shape and colour alone rule no class out; a normal float16."""
 
 
 class Classify(nn.Module):
@@ -22,8 +22,8 @@ class Classify(nn.Module):
         network: the trained network.
         capture: (height, width) of ``clean``.
         embedding: also give the pooled features.
-        evidence: how much the screen's answer weighs beside the network's; None of a classifier
-            that does not ask the screen.
+        screen_weight: of the screen's answer beside the network's; None of a classifier that does
+            not ask the screen.
     """
 
     def __init__(
@@ -31,22 +31,22 @@ class Classify(nn.Module):
         network: Network,
         capture: tuple[int, int],
         embedding: bool,
-        evidence: float | None = None,
+        screen_weight: float | None = None,
     ) -> None:
         super().__init__()
         size = network.spec.input_size
         self.resize = Resize(capture, (size, size))
         self.network = network
         self.embedding = embedding
-        self.evidence = evidence
+        self.screen_weight = screen_weight
 
     def forward(self, clean: Tensor, preliminary: Tensor | None = None) -> dict[str, Tensor]:
-        """Run on uint8 [n, h, w, 3] and, with evidence, float32 [n, classes]."""
+        """Run on uint8 [n, h, w, 3] and, where it asks the screen, float32 [n, classes]."""
         features = self.network.embed(self.resize(to_images(clean)))
         logits = self.network.head(features)
-        if self.evidence is not None:
+        if self.screen_weight is not None:
             assert preliminary is not None
-            logits = pooled(logits, preliminary, self.evidence)
+            logits = pooled(logits, preliminary, self.screen_weight)
         probabilities = torch.softmax(logits, dim=-1)
         if self.embedding:
             return {"probabilities": probabilities, "embedding": features}

@@ -30,8 +30,8 @@ class Calibration(NamedTuple):
 
     temperature: float
     """Divides the network's logits; 0.1 to 10."""
-    weight: float
-    """Of the screen, 0 to 1."""
+    screen_weight: float
+    """Of the screen's answer, 0 to 1."""
 
 
 def fit(

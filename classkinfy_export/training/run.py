@@ -36,7 +36,7 @@ from classkinfy_export.data.dataset import Dataset
 from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.recipes import FitRecipe, Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
-from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, Evidence
+from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, Pooling
 from classkinfy_export.stages.classify import pooled
 from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
@@ -134,6 +134,7 @@ def train(
         "grader_variant": recipe.graders.variant if graded else None,
         "screen": screened,
         "classifier": result,
+        "screen_weight": classifier.info.pooling and classifier.info.pooling.screen_weight,
         "teachers": teacher.names if teacher else [],
         "graders": grader_results,
     }
@@ -262,29 +263,43 @@ class _Job:
                 teacher=teacher,
                 distillation=recipe.classifier.distillation,
             )
-            calib = self._rows("calib")
-            logits = task.predict(network, levels[calib]).numpy()
-            found = calibration.fit(logits, self.labels[calib], preliminary[calib])
-            calibration.fold(network.head, found.temperature)
-            info = self._info(
-                role="classifier",
-                network=network.spec,
-                evidence=Evidence(screen_sha256=profiles.sha256, weight=found.weight),
-                weights_dtype=recipe.weights_dtype,
-            )
-            trained = checkpoint.rounded(info, network)
-            files.write(path, checkpoint.to_bytes(trained))
-        final, evidence = trained.module, trained.info.evidence
+            trained = self._calibrated(network, levels, profiles, preliminary)
+        final, pooling = trained.module, trained.info.pooling
         assert isinstance(final, Network)
-        weight = 0.0 if evidence is None else evidence.weight  # of a run that is older than it
+        if pooling is None or pooling.screen_sha256 != profiles.sha256:  # older than this screen
+            trained = self._calibrated(final, levels, profiles, preliminary)
+            pooling = trained.info.pooling
+        assert pooling is not None
         embeddings = self._embeddings(final, levels)
-        probabilities = _answers(final.head, embeddings, preliminary, weight)
+        probabilities = _answers(final.head, embeddings, preliminary, pooling.screen_weight)
         figures = {
             part: metrics.summarise(self.labels[rows], probabilities[rows], taxonomy.classes)
             for part in _EVALUATED
             for rows in [self._rows(part)]
         }
         return trained, embeddings, figures
+
+    def _calibrated(
+        self,
+        network: Network,
+        levels: npt.NDArray[np.uint8],
+        profiles: Checkpoint,
+        preliminary: npt.NDArray[np.float32],
+    ) -> Checkpoint:
+        """Calibrate a classifier beside the screen, and keep it."""
+        calib = self._rows("calib")
+        logits = task.predict(network, levels[calib]).numpy()
+        found = calibration.fit(logits, self.labels[calib], preliminary[calib])
+        calibration.fold(network.head, found.temperature)
+        info = self._info(
+            role="classifier",
+            network=network.spec,
+            pooling=Pooling(screen_sha256=profiles.sha256, screen_weight=found.screen_weight),
+            weights_dtype=self.recipe.weights_dtype,
+        )
+        trained = checkpoint.rounded(info, network)
+        files.write(self.out / folder.CLASSIFIER, checkpoint.to_bytes(trained))
+        return trained
 
     def graders(
         self,
@@ -462,11 +477,11 @@ def _answers(
     head: nn.Module,
     embeddings: npt.NDArray[np.float32],
     preliminary: npt.NDArray[np.float32],
-    evidence: float,
+    screen_weight: float,
 ) -> npt.NDArray[np.float32]:
     """Answer as the deployed stage does, from embeddings and the screen's answers."""
     with torch.inference_mode():
         logits = head(torch.from_numpy(embeddings))
-        logits = pooled(logits, torch.from_numpy(preliminary), evidence)
+        logits = pooled(logits, torch.from_numpy(preliminary), screen_weight)
         probabilities: npt.NDArray[np.float32] = torch.softmax(logits, dim=-1).numpy()
     return probabilities

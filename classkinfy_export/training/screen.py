@@ -15,8 +15,8 @@ from classkinfy_export.stages.screen import Profiles
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-_PENALTY = 0.3
-"""scikit-learn's C; on lesions that were held back, 0.1 to 1 do as well."""
+_C = 0.3
+"""scikit-learn's inverse of the penalty; on lesions that were held back, 0.1 to 1 do as well."""
 _ABSENT = -1e4
 
 
@@ -45,7 +45,7 @@ def fit(features: Features, labels: Labels, classes: int) -> Profiles:
     slopes = np.zeros((classes, features.shape[1]))
     biases = np.full(classes, _ABSENT if len(present) > 1 else 0.0)
     if len(present) > 1:
-        model = LogisticRegression(C=_PENALTY, max_iter=2000).fit(standard, labels)
+        model = LogisticRegression(C=_C, max_iter=2000).fit(standard, labels)
         # Of two classes scikit-learn keeps one row, the log odds of the second.
         rows, offsets = model.coef_, model.intercept_
         if len(present) == 2:

@@ -21,7 +21,7 @@ from classkinfy_export.stages.assembly import Assembly, assemble, trace
 from classkinfy_export.stages.checkpoint import (
     Checkpoint,
     CheckpointInfo,
-    Evidence,
+    Pooling,
     weights_sha256,
 )
 from classkinfy_export.stages.classify import pooled
@@ -57,7 +57,7 @@ def other(sources: Sources, **changes: object) -> Checkpoint:
 def alone(classifier: Checkpoint) -> Checkpoint:
     """Return a classifier that asks no screen."""
     return dataclasses.replace(
-        classifier, info=classifier.info.model_copy(update={"evidence": None})
+        classifier, info=classifier.info.model_copy(update={"pooling": None})
     )
 
 
@@ -109,14 +109,14 @@ def test_a_screen_that_the_classifier_was_not_trained_beside_is_refused(sources:
     foreign = copy.deepcopy(sources.screen.module)
     foreign.scale.fill_(0.06)
     screen = Checkpoint(sources.screen.info, foreign, weights_sha256(foreign))
-    with pytest.raises(CheckpointError, match="the screen given is another"):
+    with pytest.raises(CheckpointError, match="of another run"):
         build(sources, screen)
     with pytest.raises(ValueError, match="asks no screen"):
         CheckpointInfo(
             role="screen",
             taxonomy=Taxonomy(),
             screen_version=SCREEN_VERSION,
-            evidence=Evidence(screen_sha256="", weight=0.5),
+            pooling=Pooling(screen_sha256=64 * "0", screen_weight=0.5),
         )
 
 
@@ -128,10 +128,10 @@ def test_the_screens_answer_to_a_power_is_multiplied_into_the_networks(
     answered = trace(build(sources, sources.screen), image)
     network = dataclasses.replace(sources, classifier=alone(sources.classifier))
     before = trace(build(network, sources.screen), image)
-    assert sources.classifier.info.evidence is not None
-    weight = sources.classifier.info.evidence.weight
+    assert sources.classifier.info.pooling is not None
+    weight = sources.classifier.info.pooling.screen_weight
     seen = answered["preliminary"].double().numpy()
-    product = before["probabilities"].double().numpy() * np.maximum(seen, 1e-6) ** weight
+    product = before["probabilities"].double().numpy() * np.maximum(seen, 1e-4) ** weight
     wanted = product / product.sum()
     np.testing.assert_allclose(answered["probabilities"].numpy(), wanted, atol=1e-6)
     assert np.abs(wanted - before["probabilities"].numpy()).max() > 1e-3

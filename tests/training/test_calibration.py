@@ -31,7 +31,7 @@ def test_an_overconfident_network_is_found_out_and_put_right(wanted: float) -> N
         assert metrics.calibration_error(labels, softmax(logits, axis=1)) > 2 * after
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.8])
 def test_a_screen_is_weighed_by_what_it_knows(weight: float) -> None:
     rng = np.random.default_rng(1)
     network, screen = rng.normal(scale=1.5, size=(2, 6000, 4))
@@ -40,7 +40,7 @@ def test_a_screen_is_weighed_by_what_it_knows(weight: float) -> None:
     seen = softmax(screen, axis=1).astype(np.float32)
     found = calibration.fit((network * 2).astype(np.float32), labels, seen)
     assert found.temperature == pytest.approx(2, rel=0.06)
-    assert found.weight == pytest.approx(weight, abs=0.05)
+    assert found.screen_weight == pytest.approx(weight, abs=0.05)
 
 
 def test_no_other_pair_on_a_grid_is_likelier() -> None:
@@ -73,8 +73,11 @@ def test_extremes_and_nothing_give_finite_numbers() -> None:
     assert calibration.fit(right / 100, every, unsure(3, 3)).temperature == pytest.approx(0.1)
     assert calibration.fit(-right, every, unsure(3, 3)).temperature == pytest.approx(10)
     assert calibration.fit(right[:0], every[:0], unsure(0, 3)) == (1.0, 0.0)
-    assert calibration.fit(0 * right, every, 1 - right).weight == 0, "a screen that misleads"
-    assert calibration.fit(0 * right, every, right).weight <= 1, "one that rules classes out"
+    misleads = calibration.fit(0 * right, every, 1 - right)
+    assert misleads.screen_weight == 0
+    # Of one that is always sure and right: all three right have a chance of 4 in 6.
+    sure = calibration.fit(0 * right, every, right)
+    assert sure.screen_weight == pytest.approx(np.log(4) / np.log(1e4), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 from PIL import Image
 
 from classkinfy_export import recipes
+from classkinfy_export.contract import Capture
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.train import train
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages import checkpoint
+from classkinfy_export.stages.assembly import assemble
+from classkinfy_export.stages.checkpoint import Pooling
 from classkinfy_export.stages.prepare import Prepare
 from classkinfy_export.stages.screen import Measure
 from classkinfy_export.training import cache
@@ -257,6 +261,38 @@ def test_heads_of_another_classifier_are_trained_again(data: Path, tmp_path: Pat
     train(recipe, [data], run)
     sources = export.from_run(run)
     assert sources.graders["melanoma"].info.trunk_sha256 == sources.classifier.sha256
+
+
+def test_a_classifier_that_its_screen_is_new_to_is_calibrated_beside_it(
+    data: Path, tmp_path: Path
+) -> None:
+    path, run = write(tmp_path / "train.yaml", TRAIN % TRUNK), tmp_path / "run"
+    settings = ("classifier.fit.epochs=1", "split={val: 0.2, calib: 0.2, test: 0.2}")
+    recipe = recipes.load(path, recipes.TrainRecipe, settings)
+    wanted = train(recipe, [data], run)
+    trained = checkpoint.load(run / "classifier.safetensors")
+    assert trained.info.pooling is not None
+    assert wanted["screen_weight"] == trained.info.pooling.screen_weight
+    for info in (
+        trained.info.model_copy(update={"pooling": None}),
+        trained.info.model_copy(
+            update={"pooling": Pooling(screen_sha256=64 * "0", screen_weight=1.0)}
+        ),
+    ):
+        older = dataclasses.replace(trained, info=info)
+        (run / "classifier.safetensors").write_bytes(checkpoint.to_bytes(older))
+        (run / "metrics.json").unlink()
+        found = train(recipe, [data], run)
+        assert found["screen_weight"] == pytest.approx(wanted["screen_weight"], abs=1e-3)
+        sources = export.from_run(run)
+        assemble(
+            sources.classifier,
+            sources.graders,
+            screen=sources.screen,
+            capture=Capture(height=93, width=124),
+            hair_removal=False,
+            rules=(),
+        )
 
 
 def test_a_run_learns_from_another_that_has_not_seen_what_it_is_judged_by(

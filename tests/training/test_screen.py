@@ -36,7 +36,7 @@ def test_probabilities_are_of_logistic_regression_with_the_frequencies_taken_out
     features, labels = features[rare], labels[rare]
     profiles = screen.fit(features, labels, len(classes))
     standard = np.clip(StandardScaler().fit_transform(features), -5, 5)
-    model = LogisticRegression(C=screen._PENALTY, max_iter=2000).fit(standard, labels)
+    model = LogisticRegression(C=screen._C, max_iter=2000).fit(standard, labels)
     odds = model.predict_proba(standard) / (np.bincount(labels) / len(labels))
     wanted = odds / odds.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(screen.predict(profiles, features), wanted, atol=1e-4)
