@@ -298,8 +298,10 @@ def fit(
             trainer.fit(task, batches, ckpt_path=state if state.is_file() else None)
         except SystemExit:
             raise KeyboardInterrupt from None  # Lightning's answer to Ctrl-C
-    if recipe.patience is not None:
-        task.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    if trainer.is_global_zero:
+        # The averaged weights, also where the last epoch had been finished before.
+        kept = best.best_model_path if recipe.patience is not None else state
+        task.load_state_dict(torch.load(kept, weights_only=True)["state_dict"])
     # Each process averaged the batch norm statistics of its own images: one set is kept.
     module.load_state_dict(trainer.strategy.broadcast(module.state_dict()))
     trainer.strategy.barrier()

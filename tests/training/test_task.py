@@ -118,6 +118,22 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     assert not list(tmp_path.rglob("*.ckpt")), "what it went on from is no longer needed"
 
 
+def test_a_training_that_was_stopped_after_its_last_epoch_keeps_the_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        raise StoppedError
+
+    whole = train(tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+        patched.setattr(Path, "unlink", killed)
+        train(tmp_path / "stopped")
+    steps: list[int] = []
+    continued = train(tmp_path / "stopped", steps=steps)
+    assert not steps
+    np.testing.assert_array_equal(weights(continued), weights(whole))
+
+
 def test_a_long_average_of_a_short_training_forgets_the_start(tmp_path: Path) -> None:
     start = weights(train(tmp_path / "start", epochs=1, learning_rate=1e-9))
     last = weights(train(tmp_path / "last", ema_decay=0.0))
