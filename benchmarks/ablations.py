@@ -64,11 +64,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no mixing": (f"{FIT}.augment.mix=none",),
     "CutMix": (f"{FIT}.augment.mix=cutmix",),
     "no rotation": (f"{FIT}.augment.rotation=0",),
-    "milder": (
-        f"{FIT}.augment.scale=0.25",
-        f"{FIT}.augment.colour=0.1",
-        f"{FIT}.augment.mix_alpha=0.4",
-        f"{FIT}.augment.mix_share=0.75",
+    "stronger": (
+        f"{FIT}.augment.scale=0.4",
+        f"{FIT}.augment.colour=0.2",
+        f"{FIT}.augment.mix_alpha=1.0",
+        f"{FIT}.augment.mix_share=1.0",
     ),
     "white balance": (f"{FIT}.augment.white_balance=0.1",),
     "painted hair and dark corners": (f"{FIT}.augment.hair=0.2", f"{FIT}.augment.vignette=0.2"),

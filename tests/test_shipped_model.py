@@ -28,7 +28,6 @@ SHOWN = {
     "AUROC, mean of classes": "auroc",
     "expected calibration error": "ece",
     "the same, debiased": "debiased_ece",
-    "of the confidence shown, debiased": "debiased_confidence_ece",
 }
 BY_CLASS = ("recall", "precision", "specificity", "auroc")
 ANSWERS = SHIPPED / "evaluation" / "answers.csv"
