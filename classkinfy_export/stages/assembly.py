@@ -184,7 +184,8 @@ def _screen(
         raise CheckpointError(
             f"a screen needs {contract.SCREEN_SMALLEST} pixels a side and more, the working size "
             f"is {size.height}x{size.width}",
-            hint="export without the screen, or at another size",
+            hint="export at another size"
+            + (", or without the screen" if classifier.info.pooling is None else ""),
         )
     pooling = classifier.info.pooling
     if pooling is not None and pooling.screen_sha256 != profiles.sha256:

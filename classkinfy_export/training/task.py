@@ -181,6 +181,17 @@ class Task(lightning.LightningModule):
         }
 
 
+class _Patience(EarlyStopping):
+    """Stops a training that had stopped early before it was killed."""
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
 class _Progress(lightning.Callback):
     def __init__(self, progress: Callable[[int, int], None]) -> None:
         self.progress = progress
@@ -267,11 +278,12 @@ def fit(
         teacher,
         distillation,
     )
-    last = ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False)
-    callbacks: list[lightning.Callback] = [_Progress(progress), last]
+    callbacks: list[lightning.Callback] = [_Progress(progress)]
     best = ModelCheckpoint(folder, filename=_BEST, monitor=_WATCHED, mode="max")
     if recipe.patience is not None:
-        callbacks += [EarlyStopping(_WATCHED, patience=recipe.patience, mode="max"), best]
+        callbacks += [_Patience(_WATCHED, patience=recipe.patience, mode="max"), best]
+    # After those whose state it holds, the best epoch and how long it has been.
+    callbacks.append(ModelCheckpoint(folder, filename=_LAST, enable_version_counter=False))
     if recipe.ema_decay > 0:
         callbacks.append(WeightAveraging(multi_avg_fn=_averaging(recipe.ema_decay)))
     with warnings.catch_warnings():
@@ -305,7 +317,7 @@ def fit(
     # Each process averaged the batch norm statistics of its own images: one set is kept.
     module.load_state_dict(trainer.strategy.broadcast(module.state_dict()))
     trainer.strategy.barrier()
-    for path in folder.glob("*.ckpt"):
+    for path in (state, *folder.glob("*.ckpt")):  # the state first, for it names the best
         path.unlink(missing_ok=True)
     module.eval()
 

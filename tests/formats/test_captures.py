@@ -118,7 +118,7 @@ def test_a_bundle_takes_what_the_camera_gives(
         working_size=WorkingSize(height=96, width=128),
         forms=("fused",),
     )
-    sources = dataclasses.replace(checkpoints("trunk"), graders={}, screen=None)
+    sources = dataclasses.replace(checkpoints("separate"), graders={})
     bundle = export.export(sources, recipe, tmp_path / "bundle")
     photo = tmp_path / "photo.png"
     Image.fromarray(lesion("nv", 5, hair=1.0).image).save(photo)

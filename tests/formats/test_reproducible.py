@@ -25,7 +25,7 @@ def test_exporting_twice_gives_the_same_bytes_and_no_severity_without_graders(
     recipe = small_recipe.model_copy(update={"forms": ("fused",)})
     bundles = []
     for name in ("a", "b"):
-        sources = dataclasses.replace(checkpoints("trunk"), graders={}, screen=None)
+        sources = dataclasses.replace(checkpoints("separate"), graders={})
         bundles.append(export.export(sources, recipe, tmp_path / name))
     assert len({bundle.sha256 for bundle in bundles}) == 1
     assert bundles[0].manifest.grader_variant is None

@@ -118,20 +118,34 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     assert not list(tmp_path.rglob("*.ckpt")), "what it went on from is no longer needed"
 
 
-def test_a_training_that_was_stopped_after_its_last_epoch_keeps_the_average(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+PATIENT = {"epochs": 60, "patience": 4, "learning_rate": 0.3, "ema_decay": 0.0}
+"""A rate so high that it only gets worse after a while."""
+
+
+@pytest.mark.parametrize("recipe", [{}, PATIENT], ids=["average", "patience"])
+def test_a_training_that_was_stopped_after_its_last_epoch_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any]
 ) -> None:
     def killed(path: Path, missing_ok: bool = False) -> None:
         raise StoppedError
 
-    whole = train(tmp_path / "whole")
+    whole = train(tmp_path / "whole", **recipe)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", killed)
         with pytest.raises(StoppedError):
-            train(tmp_path / "stopped")
+            train(tmp_path / "stopped", **recipe)
     steps: list[int] = []
-    continued = train(tmp_path / "stopped", steps=steps)
+    continued = train(tmp_path / "stopped", steps=steps, **recipe)
     assert not steps
+    np.testing.assert_array_equal(weights(continued), weights(whole))
+
+
+def test_a_training_that_was_stopped_while_it_waited_keeps_its_best_epoch(tmp_path: Path) -> None:
+    steps: list[int] = []
+    whole = train(tmp_path / "whole", steps=steps, **PATIENT)
+    with pytest.raises(StoppedError):  # in the epoch after the best, three before its end
+        train(tmp_path / "stopped", stop=len(steps) - 3 * 9 - 4, **PATIENT)
+    continued = train(tmp_path / "stopped", **PATIENT)
     np.testing.assert_array_equal(weights(continued), weights(whole))
 
 
@@ -145,8 +159,7 @@ def test_a_long_average_of_a_short_training_forgets_the_start(tmp_path: Path) ->
 
 
 def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
-    """A rate so high that it only gets worse after a while."""
-    module = train(tmp_path, epochs=60, patience=4, learning_rate=0.3, ema_decay=0.0)
+    module = train(tmp_path, **PATIENT)
     (log,) = tmp_path.rglob("metrics.csv")
     watched = pd.read_csv(log)["val_balanced_accuracy"].dropna()
     assert len(watched) < 60
