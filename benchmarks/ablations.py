@@ -28,12 +28,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from rich.progress import Progress
-from table import to_markdown
+from table import interval, to_markdown
 
 from classkinfy_export import recipes
 from classkinfy_export.data.dataset import Dataset, open_dataset
 from classkinfy_export.evaluation import figures
-from classkinfy_export.evaluation.report import Figure, Figures
+from classkinfy_export.evaluation.report import Figures
 from classkinfy_export.recipes import Hardware, TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.training import cache, folder, run, task
@@ -186,16 +186,12 @@ class Study:
 def rows(found: Figures, names: list[str], *, leads: bool) -> list[dict[str, str]]:
     table = []
     for name in names:
-        row = {"": name} | {figure: _cell(found[f"{name}/{figure}"]) for figure in SHOWN}
+        row = {"": name} | {figure: interval(found[f"{name}/{figure}"]) for figure in SHOWN}
         if leads:
-            row["lead, balanced accuracy"] = _cell(found[f"lead {name}/balanced_accuracy"])
-            row["lead, AUROC"] = _cell(found[f"lead {name}/auroc"])
+            row["lead, balanced accuracy"] = interval(found[f"lead {name}/balanced_accuracy"])
+            row["lead, AUROC"] = interval(found[f"lead {name}/auroc"])
         table.append(row)
     return table
-
-
-def _cell(figure: Figure) -> str:
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
 def recipe_table(study: Study, names: list[str]) -> tuple[list[dict[str, str]], Figures]:
@@ -256,7 +252,9 @@ def main() -> None:
         sections["hair"] = hair_table(study)
     if {BASE, BY_IMAGE} <= set(done):
         sections["split"] = split_table(study)
-    command = f"python benchmarks/ablations.py --images {arguments.images} --work {arguments.work}"
+    command = (
+        f"python benchmarks/ablations.py --images {arguments.images.name} --work {arguments.work}"
+    )
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     titles = {
         "recipe": "The recipe, one thing changed: validation part",

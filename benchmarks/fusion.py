@@ -20,11 +20,11 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy.special import softmax
-from table import to_markdown
+from table import interval, to_markdown
 
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.evaluation import figures
-from classkinfy_export.evaluation.report import Figure, Figures
+from classkinfy_export.evaluation.report import Figures
 from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.classify import pooled
@@ -137,10 +137,6 @@ def compare(test: Part, given: dict[str, Answer], classes: tuple[str, ...]) -> F
     return figures.bootstrap(measure, test.lesions)
 
 
-def _cell(figure: Figure) -> str:
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True, help="what the run was trained on")
@@ -156,12 +152,12 @@ def main() -> None:
     rows = [
         {
             "rule": rule,
-            "accuracy": _cell(found[f"{rule}/accuracy"]),
-            "balanced accuracy": _cell(found[f"{rule}/balanced_accuracy"]),
-            "AUROC": _cell(found[f"{rule}/auroc"]),
-            "debiased ECE of the confidence shown": _cell(found[f"{rule}/ece"]),
-            "lead, balanced accuracy": _cell(found[f"lead {rule}/balanced_accuracy"]),
-            "lead, AUROC": _cell(found[f"lead {rule}/auroc"]),
+            "accuracy": interval(found[f"{rule}/accuracy"]),
+            "balanced accuracy": interval(found[f"{rule}/balanced_accuracy"]),
+            "AUROC": interval(found[f"{rule}/auroc"]),
+            "debiased ECE of the confidence shown": interval(found[f"{rule}/ece"]),
+            "lead, balanced accuracy": interval(found[f"lead {rule}/balanced_accuracy"]),
+            "lead, AUROC": interval(found[f"lead {rule}/auroc"]),
         }
         for rule in given
     ]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from rich.progress import Progress
-from table import to_markdown
+from table import interval, to_markdown
 
 from classkinfy_export.contract import Capture
 from classkinfy_export.data import masks, severity
@@ -178,9 +178,9 @@ def main() -> None:
     rows = []
     for name in dict.fromkeys(key.split("/")[0] for key in figures):
         shown = {group: figures[f"{name}/{group}"] for group in groups}
-        cells = {g: f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for g, f in shown.items()}
+        cells = {group: interval(figure) for group, figure in shown.items()}
         rows.append({"": name} | {f"{g}, n = {counts[g]}": cell for g, cell in cells.items()})
-    command = f"python benchmarks/graders.py --images {arguments.images} --run {arguments.run}"
+    command = f"python benchmarks/graders.py --images {arguments.images.name} --run {arguments.run}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
         "# The graders against the commonest grade and the closed form",

@@ -269,7 +269,9 @@ def main() -> None:
     torch.set_num_threads(1)
     images = list_images(arguments.images)[: arguments.limit]
     rows = measure(images)
-    command = f"python benchmarks/preprocess.py --images {arguments.images} --limit {len(images)}"
+    command = (
+        f"python benchmarks/preprocess.py --images {arguments.images.name} --limit {len(images)}"
+    )
     write(rows, command, arguments.out)
     print(summarise(rows).round(2).to_string())
 

@@ -124,7 +124,7 @@ def main() -> None:
     everyone = {"HAM10000": refusals(ham, fitted), "PAD-UFES-20": refusals(pad, fitted)}
 
     command = (
-        f"python benchmarks/quality.py --ham {arguments.ham} --pad {arguments.pad} "
+        f"python benchmarks/quality.py --ham {arguments.ham.name} --pad {arguments.pad.name} "
         f"--step {arguments.step}"
     )
     packages = ("torch", "opencv-python-headless", "scikit-learn", "numpy")

@@ -142,7 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     photos, classifiers = measure(arguments.images, arguments.cache)
-    command = f"python benchmarks/screen.py --images {arguments.images}"
+    command = f"python benchmarks/screen.py --images {arguments.images.name}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     table = overlap(photos)
     lines = [

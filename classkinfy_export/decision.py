@@ -28,11 +28,7 @@ class Decision:
     confidence: float
 
 
-def decide(
-    quality: Array,
-    probabilities: Array,
-    rules: tuple[QualityRule, ...],
-) -> Decision:
+def decide(quality: Array, probabilities: Array, rules: tuple[QualityRule, ...]) -> Decision:
     """Apply the rules and pick the class.
 
     Args:
