@@ -264,6 +264,7 @@ class _Job:
                 distillation=recipe.classifier.distillation,
             )
             trained = self._calibrated(network, levels, profiles, preliminary)
+        task.forget(self._log("classifier"))
         final, pooling = trained.module, trained.info.pooling
         assert isinstance(final, Network)
         if pooling is None or pooling.screen_sha256 != profiles.sha256:  # older than this screen
@@ -335,6 +336,7 @@ class _Job:
                 weights_dtype=self.recipe.weights_dtype,
             )
             files.write(path, checkpoint.to_bytes(checkpoint.rounded(info, network)))
+        task.forget(self._log(f"grader_{dx}"))
         return self._graded(network, levels, labels, parts)
 
     def _heads(
@@ -378,6 +380,7 @@ class _Job:
                     screen_version=SCREEN_VERSION,
                 )
                 files.write(paths[dx], checkpoint.to_bytes(checkpoint.rounded(info, head)))
+        task.forget(self._log("graders"))
         figures = {}
         for dx, head in own.items():
             assert isinstance(head, Head)
@@ -423,7 +426,7 @@ class _Job:
             outputs=outputs,
             recipe=recipe,
             seed=self.recipe.seed,
-            folder=self.out / "log" / name,
+            folder=self._log(name),
             hardware=self.hardware,
             aspect=self.capture.width / self.capture.height,
             **beside,
@@ -431,6 +434,9 @@ class _Job:
                 f"training {name.replace('_', ' ')}", done, total
             ),
         )
+
+    def _log(self, name: str) -> Path:
+        return self.out / "log" / name
 
     def _info(self, **own: Any) -> CheckpointInfo:  # noqa: ANN401
         """Say what a checkpoint is: its own fields, and what all of a run share."""

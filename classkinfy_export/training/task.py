@@ -224,7 +224,7 @@ def fit(
     """Train ``module`` in place; it ends with its averaged weights.
 
     A training that was stopped goes on from the last epoch it finished, and ends as if it had not
-    been stopped.
+    been stopped; one that has ended ends at once, until its state is forgotten.
 
     Args:
         module: takes float32 batches, returns logits [n, outputs].
@@ -235,7 +235,7 @@ def fit(
         outputs: number of classes.
         recipe: how to train.
         seed: of sampling, augmentation and dropout.
-        folder: where the logs go, and the state to go on from.
+        folder: where the logs go, and the state to go on from, which stays there.
         hardware: devices and nodes to train on.
         aspect: width over height of the photos that pixels were squashed from.
         measures: float32 [n, m], what a second task is to tell of each example, NaN where it is not
@@ -317,9 +317,13 @@ def fit(
     # Each process averaged the batch norm statistics of its own images: one set is kept.
     module.load_state_dict(trainer.strategy.broadcast(module.state_dict()))
     trainer.strategy.barrier()
-    for path in (state, *folder.glob("*.ckpt")):  # the state first, for it names the best
-        path.unlink(missing_ok=True)
     module.eval()
+
+
+def forget(folder: Path) -> None:
+    """Remove the state to go on from: of a training whose result is kept elsewhere."""
+    for path in (folder / f"{_LAST}.ckpt", *folder.glob("*.ckpt")):  # first what names the best
+        path.unlink(missing_ok=True)
 
 
 def _freeze(network: Network, stages: int) -> None:

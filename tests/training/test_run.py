@@ -172,6 +172,33 @@ def test_an_unfinished_run_is_continued_and_a_foreign_one_is_left_alone(
         train(other, [data], run)
 
 
+@pytest.mark.parametrize("stopped_at", ["calibration.fit", "heads.take"])
+def test_a_run_that_was_stopped_before_it_kept_what_it_trained_does_not_train_it_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe = recipes.load(
+        write(tmp_path / "train.yaml", TRAIN % TRUNK),
+        recipes.TrainRecipe,
+        ["classifier.fit.epochs=2", "graders.fit.epochs=1"],
+    )
+    whole = train(recipe, [data], tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"classkinfy_export.training.run.{stopped_at}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, [data], tmp_path / "stopped")
+    said: set[str] = set()
+    continued = train(
+        recipe, [data], tmp_path / "stopped", report=lambda what, done, total: said.add(what)
+    )
+    trained = "training classifier" if stopped_at == "calibration.fit" else "training graders"
+    assert not said & {"training classifier", trained}
+    assert continued == whole
+    assert not list(tmp_path.rglob("*.ckpt")), "what it went on from is no longer needed"
+
+
 def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
     data: Path, tmp_path: Path
 ) -> None:
