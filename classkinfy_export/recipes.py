@@ -1,4 +1,4 @@
-"""Typed recipes, loaded from YAML: how to train, and what to export.
+"""Typed recipes, loaded from YAML: how to train, what to export, how equal runtimes must be.
 
 Recipes are frozen. An unknown key, a wrong type or two fields that contradict each other raise
 ``RecipeError`` with the file, the key and what is allowed.
@@ -211,6 +211,20 @@ class TrainRecipe(_Frozen):
         return self
 
 
+class RuntimeParity(_Frozen):
+    """What is asked of one runtime."""
+
+    images: int | None = Field(None, ge=1)
+    """At most so many, evenly spaced; None of a runtime that is fast enough for all."""
+    looser: float = Field(1.0, ge=1)
+    """Its tolerances are so many times the recipe's; exact tensors stay exact."""
+    flips: int | None = Field(0, ge=0)
+    """Images with another decision, at most; None leaves it to ``flip_rate``."""
+    flip_rate: float = Field(0.003, gt=0, lt=1)
+    """Largest share of such images. To prove it takes ``ln .05 / ln(1 - rate)`` of them without
+    one: 998 for 0.3 %. Of fewer not one may differ, and it is said that nothing is proven."""
+
+
 class ParityRecipe(_Frozen):
     """Largest absolute difference from PyTorch that still passes, by tensor; exact ones need 0."""
 
@@ -220,6 +234,25 @@ class ParityRecipe(_Frozen):
     confidence: float = Field(1e-5, ge=0)
     severity: float = Field(1e-5, ge=0)
     embedding: float = Field(1e-3, ge=0)
+    close_call: float = Field(0.02, gt=0, le=1)
+    """How near the two likeliest classes are, for a small change to matter."""
+    runtimes: dict[str, RuntimeParity] = {
+        "litert-reference": RuntimeParity(images=100, looser=10.0, flip_rate=0.03),
+    }
+    """Of runtimes that are asked something else than the others; which ask ``RuntimeParity()``."""
+
+    def of(self, runtime: str) -> RuntimeParity:
+        """Return what is asked of a runtime."""
+        return self.runtimes.get(runtime, RuntimeParity())
+
+    def tolerance(self, runtime: str, tensor: str) -> float:
+        """Return the largest absolute difference of a tensor that passes; 0 of exact ones."""
+        name = "severity" if tensor.startswith("severity_") else tensor
+        allowed = float(getattr(self, name)) if name in _TOLERATED else 0.0
+        return allowed * self.of(runtime).looser
+
+
+_TOLERATED = ("preliminary", "features", "probabilities", "confidence", "severity", "embedding")
 
 
 class ExportRecipe(_Frozen):
@@ -257,7 +290,7 @@ class ExportRecipe(_Frozen):
         return self
 
 
-_Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe)
+_Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe, ParityRecipe)
 
 
 def find(name: str | Path) -> Path:
@@ -281,7 +314,7 @@ def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ())
 
     Args:
         name: a path, or a shipped recipe's name such as ``train/mobile.yaml``.
-        kind: ``TrainRecipe`` or ``ExportRecipe``.
+        kind: ``TrainRecipe``, ``ExportRecipe`` or ``ParityRecipe``.
         overrides: values in YAML, for example ``classifier.fit.epochs=2``.
 
     Raises:

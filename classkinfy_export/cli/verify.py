@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from classkinfy_export import files, recipes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
@@ -14,6 +15,8 @@ from classkinfy_export.errors import BundleError, GateFailedError
 from classkinfy_export.frame import list_images
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.reporting.junit import junit as to_junit
+from classkinfy_export.reporting.summary import summary as to_summary
 
 
 def command(
@@ -27,14 +30,27 @@ def command(
     runtimes: Annotated[
         str | None, typer.Option(help="Comma-separated; all that are installed by default.")
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Tolerances in YAML, instead of the bundle's own.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CLASSKINFY_CACHE",
+            help="Folder for what was seen: an image that nothing changed for is not run again.",
+        ),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write Markdown here.")] = None,
     json: terminal.Json = False,
 ) -> None:
     """Compare every runtime with PyTorch: tensors, labels, decisions. Exit code 1 on a failure.
 
-    Example: [bold]classkinfy verify bundle --images photos --limit 500[/]
+    Example: [bold]classkinfy verify bundle --images photos --limit 500 --junit parity.xml[/]
     """
     opened = Bundle.open(bundle)
+    asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
     found = list_images(images) if images is not None else []
     if limit is not None and len(found) > limit:
         found = [found[i * len(found) // limit] for i in range(limit)]
@@ -43,8 +59,10 @@ def command(
         result = verify(
             opened,
             found,
+            recipe=asked,
             names=names,
             threads=threads,
+            cache=cache,
             progress=lambda done, total: report("verifying", done, total),
         )
     document = result.model_dump(mode="json")
@@ -52,7 +70,10 @@ def command(
         terminal.emit(document)
     else:
         show(result)
-    if names is None:  # a run narrowed to some runtimes does not replace a whole one
+    for path, written in ((junit, to_junit), (summary, to_summary)):
+        if path is not None:
+            files.write(path, written(result).encode())
+    if names is None and asked is None:  # one narrowed or loosened does not replace a whole one
         terminal.keep_evidence(opened, "parity" if found else "golden", document)
     if not result.passed:
         if not result.tensors:
@@ -73,10 +94,10 @@ def show(result: ParityReport) -> None:
     )
     for name in dict.fromkeys(row.tensor for row in result.tensors):
         cells = {(r.runtime, r.form): r for r in result.tensors if r.tensor == name}
-        tolerance = next(iter(cells.values())).tolerance
+        allowed = sorted({cell.tolerance for cell in cells.values()})
         tensors.add_row(
             name,
-            f"{tolerance:.0e}" if tolerance else "exact",
+            " or ".join(f"{tolerance:.0e}" if tolerance else "exact" for tolerance in allowed),
             *(_cell(cells.get(column)) for column in columns),
         )
     terminal.out.print(tensors)
@@ -88,6 +109,8 @@ def show(result: ParityReport) -> None:
         ">label agreement",
         ">flips",
         ">malignant side",
+        ">largest Δp",
+        ">flips at most, asked",
         "",
     )
     for choice in result.decisions:
@@ -96,8 +119,11 @@ def show(result: ParityReport) -> None:
             choice.form,
             str(choice.images),
             f"{choice.label_agreement:.2%}",
-            str(max(choice.label_flips, choice.decision_flips)),
+            str(choice.flips),
             str(choice.malignancy_flips),
+            f"{choice.largest_shift:.2g}",
+            f"{choice.flip_bound:.2%}, {choice.flip_rate:.2%}"
+            + ("" if choice.proven else f" (takes {choice.images_needed})"),
             "[green]ok[/]" if choice.passed else "[bold red]FAIL[/]",
         )
     terminal.out.print(decisions)

@@ -1,7 +1,8 @@
 """Quality measures of a frame, exact: sums are split into digits that float32 holds.
 
 A mean is written as a multiplication by the float32 reciprocal of the count. A converter may
-replace a division by a constant with just that, and the two differ in the last bit.
+replace a division by a constant with just that, and the two differ in the last bit. Nor may it
+see a mean in a sum and that multiplication: some kernels of a mean divide, some multiply.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def share(selected: Tensor) -> Tensor:
     Returns:
         float32 [n], 0..1.
     """
-    return torch.sum(selected, dim=(1, 2, 3)) * _reciprocal(selected)
+    rows = torch.sum(selected, dim=3)  # summed in two steps, no step is a mean
+    return torch.sum(rows, dim=(1, 2)) * _reciprocal(selected)
 
 
 def sharpness(gray: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from classkinfy_export import __version__, runtimes
+from classkinfy_export import __version__, machine, runtimes
 from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
@@ -32,6 +32,8 @@ from classkinfy_export.recipes import Form
 Progress = Callable[[int, int], None]
 
 BASELINE = "pytorch"
+_TIMED = (BASELINE, "onnxruntime", "litert")
+"""What an app runs, beside the baseline; others are timed when they are named."""
 _NOISE = 1.25
 """Medians of the rounds further apart than this ratio mean that the machine was too noisy."""
 
@@ -157,7 +159,7 @@ def _configurations(
 ) -> tuple[list[tuple[str, Form, int]], dict[str, str]]:
     found: list[tuple[str, Form, int]] = []
     not_run = {}
-    for name in names or runtimes.NAMES:
+    for name in names or _TIMED:
         runtime = runtimes.get(name)
         held = [m for m in bundle.manifest.models if m.format == runtime.format]
         if not held:
@@ -262,7 +264,7 @@ def _model_bytes(bundle: Bundle, runtime: str, form: Form) -> int:
 def _conditions() -> dict[str, str]:
     found = {
         "toolkit": __version__,
-        "cpu": _cpu(),
+        "cpu": machine.cpu(),
         "cores": str(os.cpu_count()),
         "load_average": f"{os.getloadavg()[0]:.2f}",
         "system": f"{platform.system()} {platform.machine()}",
@@ -277,12 +279,3 @@ def _conditions() -> dict[str, str]:
             found[name] = version
     found["numpy"] = importlib.metadata.version("numpy")
     return found
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"

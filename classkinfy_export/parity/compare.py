@@ -1,25 +1,60 @@
-"""How far a tensor is from its reference, over many images, in one line."""
+"""How far a tensor is from its reference: of one image, and of many in one line."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 Array = npt.NDArray[np.generic]
+Gate = Literal["preprocessing", "tensors"]
+
+_LEAST = 1e-12
+"""Of a probability, under a logarithm."""
 
 
-class TensorParity(BaseModel):
-    """One tensor of one runtime and form against the reference."""
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Difference(_Frozen):
+    """One tensor of one image against the reference's; a NaN is infinitely far from a number."""
+
+    largest: float
+    """Absolute; infinite for another shape or dtype, and where only hashes were compared."""
+    index: tuple[int, ...] = ()
+    expected: float | None = None
+    """The reference's value at ``index``."""
+    actual: float | None = None
+    elements: int = 0
+    total: float = 0.0
+    """Sum of absolute differences."""
+    signal: float = 0.0
+    """Sum of the reference's squares."""
+    noise: float = 0.0
+    """Sum of the differences' squares."""
+    product: float = 0.0
+    """Sum of reference times actual."""
+    power: float = 0.0
+    """Sum of actual squares."""
+    divergence: float | None = None
+    """Kullback-Leibler, of the reference from the actual, nats; of probabilities only."""
+
+
+class TensorParity(_Frozen):
+    """One tensor of one runtime and form against the reference, over many images."""
 
     runtime: str
+    precision: str
     form: str
+    stage: str
+    """Which gives it; ``pipeline`` in the fused form."""
     tensor: str
+    gate: Gate
     images: int
     tolerance: float
     """Largest absolute difference allowed; 0 for exact tensors."""
@@ -27,6 +62,12 @@ class TensorParity(BaseModel):
     """The smallest tolerance that would have passed: the largest absolute difference seen."""
     mean_error: float
     """Mean absolute difference over all elements of all images."""
+    sqnr_db: float | None
+    """Signal to quantisation noise ratio; None without noise."""
+    cosine: float | None
+    """Of all elements of all images as one vector; None of zeros."""
+    divergence: float | None
+    """Largest Kullback-Leibler divergence, nats; of probabilities only."""
     worst_image: str
     worst_index: tuple[int, ...]
     expected: float | None
@@ -34,73 +75,100 @@ class TensorParity(BaseModel):
     passed: bool
 
 
-@dataclass
-class Accumulator:
-    """Differences of one tensor, image after image.
+def difference(
+    expected: Array, actual: Array, *, nan_is_equal: bool = False, distribution: bool = False
+) -> Difference:
+    """Compare a tensor with its reference.
 
-    A NaN is infinitely far from everything, but from a NaN where ``nan_is_equal``: the severity of
-    what is not graded.
+    Args:
+        expected: the reference's.
+        actual: the runtime's; another shape or dtype is an infinite difference.
+        nan_is_equal: to NaN; the severity of what is not graded is NaN.
+        distribution: whether the last axis holds probabilities.
     """
-
-    runtime: str
-    form: str
-    tensor: str
-    tolerance: float
-    nan_is_equal: bool = False
-    images: int = 0
-    elements: int = 0
-    total: float = 0.0
-    largest: float = -1.0
-    worst_image: str = ""
-    worst_index: tuple[int, ...] = ()
-    expected: float = math.nan
-    actual: float = math.nan
-
-    def add(self, image: str, expected: Array, actual: Array) -> None:
-        """Compare one image's tensor.
-
-        Args:
-            image: its name.
-            expected: the reference's tensor.
-            actual: the runtime's; another shape or dtype is an infinite difference.
-        """
-        self.images += 1
-        if expected.shape != actual.shape or expected.dtype != actual.dtype:
-            self.largest, self.worst_image = math.inf, image
-            return
-        wanted, given = expected.astype(np.float64), actual.astype(np.float64)
-        error = np.abs(wanted - given)
-        both = np.isnan(wanted) & np.isnan(given) & self.nan_is_equal
-        error = np.where(both, 0.0, np.where(np.isnan(error), np.inf, error))
-        self.elements += error.size
-        self.total += float(error.sum())
-        position = int(error.argmax())
-        if error.flat[position] > self.largest:
-            self.largest = float(error.flat[position])
-            self.worst_image = image
-            self.worst_index = tuple(int(i) for i in np.unravel_index(position, error.shape))
-            self.expected, self.actual = float(wanted.flat[position]), float(given.flat[position])
-
-    def add_equality(self, image: str, equal: bool) -> None:
-        """Count a tensor of which only a hash is known: equal, or infinitely far."""
-        self.images += 1
-        distance = 0.0 if equal else math.inf
-        if distance > self.largest:
-            self.largest, self.worst_image = distance, image
-
-    def result(self) -> TensorParity:
-        """Return the figures."""
-        return TensorParity(
-            runtime=self.runtime,
-            form=self.form,
-            tensor=self.tensor,
-            images=self.images,
-            tolerance=self.tolerance,
-            minimum_tolerance=self.largest,
-            mean_error=self.total / self.elements if self.elements else 0.0,
-            worst_image=self.worst_image,
-            worst_index=self.worst_index,
-            expected=None if math.isnan(self.expected) else self.expected,
-            actual=None if math.isnan(self.actual) else self.actual,
-            passed=self.largest <= self.tolerance,
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return Difference(largest=math.inf)
+    if expected.tobytes() == actual.tobytes() and not np.isnan(expected.astype(np.float64)).any():
+        same = expected.astype(np.float64)
+        square = float((same * same).sum())
+        return Difference(
+            largest=0.0,
+            elements=same.size,
+            signal=square,
+            product=square,
+            power=square,
+            divergence=0.0 if distribution else None,
         )
+    wanted, given = expected.astype(np.float64), actual.astype(np.float64)
+    error = np.abs(wanted - given)
+    both = np.isnan(wanted) & np.isnan(given) & nan_is_equal
+    error = np.where(both, 0.0, np.where(np.isnan(error), np.inf, error))
+    position = int(error.argmax())
+    finite = np.isfinite(wanted) & np.isfinite(given)
+    w, g = wanted[finite], given[finite]
+    divergence = None
+    if distribution and finite.all():
+        ratio = np.log(np.maximum(w, _LEAST)) - np.log(np.maximum(g, _LEAST))
+        divergence = max(float((w * ratio).sum()), 0.0)
+    return Difference(
+        largest=float(error.flat[position]),
+        index=tuple(int(i) for i in np.unravel_index(position, error.shape)),
+        expected=_number(wanted.flat[position]),
+        actual=_number(given.flat[position]),
+        elements=error.size,
+        total=float(error.sum()),
+        signal=float((w * w).sum()),
+        noise=float(((w - g) ** 2).sum()),
+        product=float((w * g).sum()),
+        power=float((g * g).sum()),
+        divergence=divergence,
+    )
+
+
+def equality(equal: bool) -> Difference:
+    """Return the difference of a tensor of which only a hash is known: none, or infinite."""
+    return Difference(largest=0.0 if equal else math.inf)
+
+
+def summarise(
+    differences: Sequence[tuple[str, Difference]],
+    *,
+    runtime: str,
+    precision: str,
+    form: str,
+    stage: str,
+    tensor: str,
+    gate: Gate,
+    tolerance: float,
+) -> TensorParity:
+    """Give one tensor's figures over images, named, at least one."""
+    name, worst = max(differences, key=lambda pair: pair[1].largest)
+    every = [found for _, found in differences]
+    elements = sum(found.elements for found in every)
+    signal, noise = sum(f.signal for f in every), sum(f.noise for f in every)
+    norm = math.sqrt(signal * sum(f.power for f in every))
+    divergences = [f.divergence for f in every if f.divergence is not None]
+    return TensorParity(
+        runtime=runtime,
+        precision=precision,
+        form=form,
+        stage=stage,
+        tensor=tensor,
+        gate=gate,
+        images=len(every),
+        tolerance=tolerance,
+        minimum_tolerance=worst.largest,
+        mean_error=sum(f.total for f in every) / elements if elements else 0.0,
+        sqnr_db=10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None,
+        cosine=sum(f.product for f in every) / norm if norm > 0.0 else None,
+        divergence=max(divergences) if divergences else None,
+        worst_image=name,
+        worst_index=worst.index,
+        expected=worst.expected,
+        actual=worst.actual,
+        passed=worst.largest <= tolerance,
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -10,19 +10,22 @@ from classkinfy_export.runtimes.base import Engine, Runtime
 
 __all__ = ["NAMES", "Engine", "Runtime", "get"]
 
-_MODULES = {
-    "pytorch": "PytorchRuntime",
-    "onnxruntime": "OnnxRuntime",
-    "litert": "LitertRuntime",
+_CLASSES = {
+    "pytorch": ("pytorch", "PytorchRuntime"),
+    "onnxruntime": ("onnxruntime", "OnnxRuntime"),
+    "litert": ("litert", "LitertRuntime"),
+    "litert-reference": ("litert", "LitertReferenceRuntime"),
+    "tensorflow": ("tensorflow", "TensorflowRuntime"),
 }
-NAMES: Sequence[str] = tuple(_MODULES)
+"""Module and class by name."""
+NAMES: Sequence[str] = tuple(_CLASSES)
 """Every runtime, installed or not, the reference first."""
 
 
 def get(name: str) -> Runtime:
     """Return a runtime by name. Raises BundleError when there is none."""
-    if name not in _MODULES:
+    if name not in _CLASSES:
         raise BundleError(f"runtime {name!r} is unknown", hint=f"known: {', '.join(NAMES)}")
-    module = importlib.import_module(f"classkinfy_export.runtimes.{name}")
-    runtime: Runtime = getattr(module, _MODULES[name])()
+    module, kind = _CLASSES[name]
+    runtime: Runtime = getattr(importlib.import_module(f"{__name__}.{module}"), kind)()
     return runtime

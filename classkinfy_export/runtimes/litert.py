@@ -1,4 +1,4 @@
-"""LiteRT with its XNNPACK delegate, by signature."""
+"""LiteRT by signature, with its XNNPACK delegate and without."""
 
 from __future__ import annotations
 
@@ -23,16 +23,30 @@ class LitertRuntime(Runtime):
     package: ClassVar[str] = "ai-edge-litert"
     module: ClassVar[str] = "ai_edge_litert"
     extra: ClassVar[str] = "litert"
+    delegated: ClassVar[bool] = True
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
-        return _LitertEngine(bundle, self.format, precision, threads)
+        return _LitertEngine(bundle, self.format, precision, threads, self.delegated)
+
+
+class LitertReferenceRuntime(LitertRuntime):
+    """The same without a delegate: LiteRT's own kernels, which a phone falls back to."""
+
+    name: ClassVar[str] = "litert-reference"
+    delegated: ClassVar[bool] = False
 
 
 class _LitertEngine(Engine):
     def __init__(
-        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
+        self,
+        bundle: Bundle,
+        format: FormatName,
+        precision: Precision,
+        threads: int,
+        delegated: bool,
     ) -> None:
         super().__init__(bundle, format, precision, threads)
+        self.delegated = delegated
         self._interpreters: dict[str, Interpreter] = {}
         self._signatures: dict[tuple[str, str], Any] = {}
 
@@ -47,17 +61,25 @@ class _LitertEngine(Engine):
         key = (model.path, entry)
         if key not in self._signatures:
             if model.path not in self._interpreters:
-                from ai_edge_litert.interpreter import Interpreter
-
-                data = self.bundle.read(model.path)
-                try:
-                    self._interpreters[model.path] = Interpreter(
-                        model_content=data, num_threads=self.threads
-                    )
-                except (ValueError, RuntimeError) as error:
-                    raise BundleError(f"LiteRT cannot load {model.path}: {error}") from error
+                self._interpreters[model.path] = self._interpreter(model)
             self._signatures[key] = self._interpreters[model.path].get_signature_runner(entry)
         return self._signatures[key]
+
+    def _interpreter(self, model: ModelFile) -> Interpreter:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kernels = OpResolverType.AUTO
+        if not self.delegated:
+            kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        data = self.bundle.read(model.path)
+        try:
+            return Interpreter(
+                model_content=data,
+                num_threads=self.threads,
+                experimental_op_resolver_type=kernels,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"LiteRT cannot load {model.path}: {error}") from error
 
     def opened(self) -> list[str]:
         """Return the open model files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
+from classkinfy_export import resampling
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
-from classkinfy_export.parity.compare import Accumulator
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.export import Sources
 from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.recipes import ExportRecipe, ParityRecipe, RuntimeParity
+from classkinfy_export.runtimes.session import Session
+
+ONNX = ("onnxruntime",)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,9 @@ def test_a_true_bundle_passes_on_photos(trunk_bundle: Path, photos: list[Path]) 
     assert report.passed
     assert report.reference == "pytorch"
     assert {(d.runtime, d.form) for d in report.decisions} == {
-        (runtime, form) for runtime in ("onnxruntime", "litert") for form in ("staged", "fused")
+        (runtime, form)
+        for runtime in ("onnxruntime", "litert", "litert-reference", "tensorflow")
+        for form in ("staged", "fused")
     }
     by_name = {t.tensor: t for t in report.tensors if t.runtime == "onnxruntime"}
     assert by_name["clean"].minimum_tolerance == 0.0
@@ -74,12 +83,13 @@ def test_a_perturbed_weight_is_caught_in_its_stage_and_form_alone(
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
 
     bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", perturb)
-    report = verify(bundle, photos)
+    report = verify(bundle, photos, names=("onnxruntime", "litert"))
     assert not report.passed
     assert ("onnxruntime", "staged", "probabilities") in failing(report)
     assert not any(runtime == "litert" or form == "fused" for runtime, form, _ in failing(report))
     assert not any(tensor in ("clean", "quality") for _, _, tensor in failing(report))
-    assert any("onnxruntime staged: probabilities differs by" in f for f in report.failures())
+    told = "tensors: onnxruntime staged, stage classify: probabilities differs by"
+    assert any(told in failure for failure in report.failures())
 
 
 def test_reordered_labels_are_caught_as_flips(
@@ -96,7 +106,11 @@ def test_reordered_labels_are_caught_as_flips(
             onnx.helper.make_node("Gather", ["unswapped", "swap_order"], ["probabilities"], axis=1)
         )
 
-    report = verify(altered(trunk_bundle, tmp_path / "bundle", "classify", swap), photos)
+    report = verify(
+        altered(trunk_bundle, tmp_path / "bundle", "classify", swap),
+        photos,
+        names=("onnxruntime", "litert"),
+    )
     flips = {(d.runtime, d.form): d.label_flips for d in report.decisions}
     assert not report.passed
     assert flips["onnxruntime", "staged"] == len(photos)
@@ -115,8 +129,10 @@ def test_a_swapped_channel_order_is_caught_in_preprocessing(
             0, onnx.helper.make_node("Gather", ["image", "bgr"], ["swapped"], axis=3)
         )
 
-    report = verify(altered(trunk_bundle, tmp_path / "bundle", "prepare", swap), photos)
+    report = verify(altered(trunk_bundle, tmp_path / "bundle", "prepare", swap), photos, names=ONNX)
     assert ("onnxruntime", "staged", "clean") in failing(report)
+    told = "preprocessing: onnxruntime staged, stage prepare: clean differs by"
+    assert any(told in failure for failure in report.failures())
 
 
 def test_golden_vectors_need_no_reference_and_catch_the_same(
@@ -132,7 +148,7 @@ def test_golden_vectors_need_no_reference_and_catch_the_same(
                 values = numpy_helper.to_array(tensor) + np.linspace(0, 1, 7, dtype=np.float32)
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
-    report = verify(altered(trunk_bundle, tmp_path / "bundle", "classify", offset))
+    report = verify(altered(trunk_bundle, tmp_path / "bundle", "classify", offset), names=ONNX)
     assert ("onnxruntime", "staged", "probabilities") in failing(report)
 
 
@@ -149,33 +165,158 @@ def test_nothing_run_is_nothing_passed(trunk_bundle: Path, monkeypatch: pytest.M
     assert not some.passed, "a runtime that was asked for did not run"
 
 
-def test_differences_are_measured_as_numpy_measures_them() -> None:
-    rng = np.random.default_rng(0)
-    accumulator = Accumulator("r", "staged", "t", tolerance=0.5)
-    differences = []
-    for number in range(5):
-        wanted = rng.normal(size=(1, 8)).astype(np.float32)
-        given = wanted + rng.normal(size=(1, 8)).astype(np.float32) * np.float32(0.1)
-        differences.append(np.abs(wanted.astype(float) - given.astype(float)))
-        accumulator.add(f"image{number}", wanted, given)
-    result = accumulator.result()
-    everything = np.concatenate(differences)
-    worst = np.unravel_index(everything.argmax(), everything.shape)
-    assert result.minimum_tolerance == everything.max()
-    assert result.mean_error == pytest.approx(everything.mean(), rel=1e-12)
-    assert (result.worst_image, result.worst_index[1]) == (f"image{worst[0]}", worst[1])
-    assert result.passed == (everything.max() <= 0.5)
+def test_a_stale_temperature_is_caught_though_no_label_flips(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def sharpen(model: onnx.ModelProto) -> None:
+        (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(1.01), "stale"))
+        position = list(model.graph.node).index(softmax)
+        scaled = helper.make_node("Mul", [softmax.input[0], "stale"], ["scaled"])
+        softmax.input[0] = "scaled"
+        model.graph.node.insert(position, scaled)
+
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", sharpen)
+    report = verify(bundle, photos, names=ONNX)
+    assert failing(report) == {
+        ("onnxruntime", "staged", tensor) for tensor in ("probabilities", "confidence")
+    }
+    assert {t.gate for t in report.tensors if not t.passed} == {"tensors"}
+    assert all(d.flips == 0 and d.largest_shift > 0 for d in report.decisions if d.form == "staged")
 
 
-def test_nan_is_equal_to_nan_and_infinitely_far_from_a_number() -> None:
-    nan, one = np.full((1, 3), np.nan, np.float32), np.ones((1, 3), np.float32)
-    for wanted, given, distance in ((nan, nan, 0.0), (nan, one, np.inf), (one, nan, np.inf)):
-        accumulator = Accumulator("r", "staged", "severity", tolerance=1.0, nan_is_equal=True)
-        accumulator.add("image", wanted, given)
-        assert accumulator.result().minimum_tolerance == distance
-    accumulator = Accumulator("r", "staged", "probabilities", tolerance=1.0)
-    accumulator.add("image", nan, nan)
-    assert not accumulator.result().passed, "only what is not graded may be NaN"
-    accumulator = Accumulator("r", "staged", "t", tolerance=1.0)
-    accumulator.add("image", one, one.astype(np.float64))
-    assert not accumulator.result().passed, "another dtype is not equal"
+def test_a_transposed_tensor_is_caught_in_the_stage_that_transposes(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def transpose(model: onnx.ModelProto) -> None:
+        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+        model.graph.initializer.append(numpy_helper.from_array(np.array(shape), "as_it_was"))
+        for node in model.graph.node:
+            node.input[:] = ["turned" if name == "clean" else name for name in node.input]
+        turn = helper.make_node("Transpose", ["clean"], ["columns_first"], perm=[0, 2, 1, 3])
+        model.graph.node.insert(0, turn)
+        again = helper.make_node("Reshape", ["columns_first", "as_it_was"], ["turned"])
+        model.graph.node.insert(1, again)
+
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", transpose)
+    failures = verify(bundle, photos, names=ONNX).failures()
+    told = "tensors: onnxruntime staged, stage classify: embedding differs by"
+    assert any(told in failure for failure in failures)
+    assert not any(failure.startswith("preprocessing") for failure in failures)
+
+
+def test_graders_wired_to_each_others_diagnosis_are_caught(
+    separate_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(separate_bundle, tmp_path / "bundle")
+    models = tmp_path / "bundle" / "models" / "onnx"
+    first, second = (models / f"grade_{dx}.onnx" for dx in ("mel", "nv"))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    manifest = Bundle.open(separate_bundle).manifest
+    pinned = writer.pin(tmp_path / "bundle")
+    writer.seal(tmp_path / "bundle", manifest.model_copy(update={"files": pinned}))
+    report = verify(Bundle.open(tmp_path / "bundle"), photos, names=ONNX)
+    wrong = {t.stage for t in report.tensors if not t.passed and t.tensor.startswith("severity_")}
+    assert wrong == {"grade_mel", "grade_nv"}
+    assert all(d.label_flips == 0 for d in report.decisions)
+
+
+def test_a_resize_that_does_not_antialias_is_caught_in_the_stage_that_resizes(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def bilinear(in_size: int, out_size: int) -> np.ndarray:
+        """OpenCV's INTER_LINEAR: two neighbours, however much smaller the output."""
+        weights = np.zeros((out_size, in_size), np.float32)
+        for row, place in enumerate((np.arange(out_size) + 0.5) * in_size / out_size - 0.5):
+            left = min(max(int(np.floor(place)), 0), in_size - 1)
+            right = min(left + 1, in_size - 1)
+            part = round(float(np.clip(place - left, 0, 1)) * resampling.WEIGHT_SCALE)
+            weights[row, left] += resampling.WEIGHT_SCALE - part
+            weights[row, right] += part
+        return weights
+
+    recipe = small_recipe.model_copy(
+        update={"formats": ("pytorch", "onnx"), "forms": ("staged",), "golden": False}
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(resampling, "matrix", bilinear)
+        bundle = export.export(checkpoints("separate"), recipe, tmp_path / "bundle")
+    report = verify(bundle, photos, names=ONNX)
+    assert {t.stage for t in report.tensors if not t.passed} >= {"classify", "grade_mel"}
+    assert not any(t.gate == "preprocessing" for t in report.tensors if not t.passed)
+
+
+def test_a_recipe_loosens_a_runtime_and_limits_its_images(
+    trunk_bundle: Path, photos: list[Path]
+) -> None:
+    of = {"onnxruntime": RuntimeParity(images=2, looser=100.0, flip_rate=0.9)}
+    report = verify(Bundle.open(trunk_bundle), photos, recipe=ParityRecipe(runtimes=of), names=ONNX)
+    assert report.passed
+    assert {t.images for t in report.tensors if not t.tensor.startswith("severity_")} == {2}
+    assert {t.tolerance for t in report.tensors if t.tensor == "probabilities"} == {1e-3}
+    assert {t.tolerance for t in report.tensors if t.tensor == "clean"} == {0.0}, (
+        "exact stays exact"
+    )
+    assert [(d.images, d.images_needed, d.proven) for d in report.decisions] == [(2, 2, True)] * 2
+
+
+def test_what_was_seen_is_not_run_again_until_the_bundle_or_an_image_changes(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = Session.run
+
+    def counted(self: Session, *args: object, **kwargs: object) -> object:
+        ran.append(self.engine.format)
+        return run(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Session, "run", counted)
+    bundle = Bundle.open(trunk_bundle)
+    first = verify(bundle, photos, names=ONNX, cache=tmp_path)
+    assert len(ran) == 3 * len(photos), "the reference, staged and fused"
+    ran.clear()
+    assert verify(bundle, photos, names=ONNX, cache=tmp_path) == first
+    assert not ran
+    more = [*photos, photos[0].with_name("another.png")]
+    Image.fromarray(synthetic.lesion("mel", 77, height=96, width=128).image).save(more[-1])
+    assert verify(bundle, more, names=ONNX, cache=tmp_path).images == len(more)
+    assert len(ran) == 3
+    ran.clear()
+    kept = sorted(tmp_path.iterdir())
+    kept[0].write_text(kept[0].read_text()[:-40])  # killed while it wrote
+    verify(bundle, more, names=ONNX, cache=tmp_path)
+    assert len(ran) == 2, "the reference, and the form whose last line was cut"
+    ran.clear()
+
+    def perturb(model: onnx.ModelProto) -> None:
+        tensor = largest(model)
+        values = numpy_helper.to_array(tensor) * np.float32(1.5)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+
+    other = altered(trunk_bundle, tmp_path / "other", "classify", perturb)
+    assert not verify(other, more, names=ONNX, cache=tmp_path).passed
+    assert len(ran) == 3 * len(more)
+
+
+def test_an_infinite_difference_is_kept_as_one(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def to_nan(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["number" if name == "embedding" else name for name in node.output]
+            node.input[:] = ["number" if name == "embedding" else name for name in node.input]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
+        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["embedding"]))
+
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", to_nan)
+    first = verify(bundle, photos[:2], names=ONNX, cache=tmp_path / "cache")
+    again = verify(bundle, photos[:2], names=ONNX, cache=tmp_path / "cache")
+    assert ("onnxruntime", "staged", "embedding") in failing(first)
+    assert again == first
+    assert json.dumps(again.model_dump(mode="json")) == json.dumps(first.model_dump(mode="json"))

@@ -1,0 +1,293 @@
+"""Every runtime beside the reference on the same images; what was seen is kept.
+
+The reference is PyTorch, from the weights in the bundle; without images it is the golden vectors
+that PyTorch wrote, which need no torch. Stages are chained as an app chains them, so a difference
+in an early stage shows in the later ones too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import classkinfy_export
+from classkinfy_export import machine, runtimes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import BundleError, MissingDependencyError
+from classkinfy_export.frame import frame
+from classkinfy_export.parity import compare, golden
+from classkinfy_export.parity.decide import Answer
+from classkinfy_export.recipes import Form, ParityRecipe
+from classkinfy_export.runtimes.session import Session
+
+Array = npt.NDArray[np.generic]
+Progress = Callable[[int, int], None]
+
+REFERENCE = "pytorch"
+PRECISION = "fp32"
+
+
+class Key(NamedTuple):
+    """Which way of running a bundle."""
+
+    runtime: str
+    precision: str
+    form: Form
+
+
+class Observation(BaseModel):
+    """One image in one runtime and form, beside the reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    image: str
+    """The SHA-256 of its file; of a golden vector, its name."""
+    differences: dict[str, compare.Difference]
+    """By tensor."""
+    expected: Answer
+    actual: Answer
+
+
+@dataclass
+class Observations:
+    """All that was seen."""
+
+    images: int = 0
+    seen: dict[Key, list[tuple[str, Observation]]] = field(default_factory=dict)
+    """Each image's name, and what was seen of it."""
+    not_run: dict[str, str] = field(default_factory=dict)
+    """Runtimes that did not run, and why."""
+    reference: str = ""
+    conditions: dict[str, str] = field(default_factory=dict)
+
+
+def observe(
+    bundle: Bundle,
+    images: Sequence[Path] = (),
+    *,
+    recipe: ParityRecipe,
+    names: Sequence[str] | None = None,
+    threads: int | None = None,
+    cache: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Observations:
+    """Run runtimes beside the reference.
+
+    Args:
+        bundle: an opened bundle.
+        images: photos; none means the bundle's golden vectors.
+        recipe: how many images each runtime gets.
+        names: runtimes; None means all that the bundle holds a format for.
+        threads: for every runtime; None means one a core.
+        cache: a folder for what was seen: an image is not run again while bundle, toolkit, runtime
+            and machine stay as they are.
+        progress: called with (done, total) images.
+
+    Raises:
+        BundleError: no reference, or no golden vectors, in the bundle.
+        ImageError: an image cannot be decoded.
+        MissingDependencyError: torch is needed for the reference and not installed.
+    """
+    threads = threads or os.cpu_count() or 1
+    wanted = [n for n in (names or runtimes.NAMES) if n != REFERENCE or not images]
+    found = Observations(
+        reference=REFERENCE if images else "golden vectors", conditions=_conditions(threads)
+    )
+    with ExitStack() as stack:
+        sessions = _open(bundle, wanted, threads, found, stack, explicit=names is not None)
+        if not images:
+            _on_golden(bundle, sessions, found, progress)
+        else:
+            kept = {key: _Kept(cache, bundle, key, found.conditions) for key in sessions}
+            for file in kept.values():
+                stack.callback(file.close)
+            _on_photos(bundle, images, recipe, sessions, kept, threads, found, progress)
+    return found
+
+
+def _open(
+    bundle: Bundle,
+    names: Sequence[str],
+    threads: int,
+    found: Observations,
+    stack: ExitStack,
+    explicit: bool,
+) -> dict[Key, Session]:
+    sessions: dict[Key, Session] = {}
+    for name in names:
+        runtime = runtimes.get(name)
+        held = any(model.format == runtime.format for model in bundle.manifest.models)
+        if not held and not explicit:
+            continue
+        try:
+            engine = stack.enter_context(runtime.open(bundle, threads=threads))
+        except (MissingDependencyError, BundleError) as error:
+            found.not_run[name] = str(error)
+            continue
+        for form in ("staged", "fused"):
+            if engine.has("pipeline" if form == "fused" else "prepare"):
+                key = Key(name, PRECISION, form)
+                sessions[key] = Session(engine, form)
+                found.seen[key] = []
+    return sessions
+
+
+def _on_golden(
+    bundle: Bundle, sessions: dict[Key, Session], found: Observations, progress: Progress
+) -> None:
+    cases = golden.read(bundle)
+    for done, case in enumerate(cases, start=1):
+        found.images += 1
+        graders = _graders(case.expected)
+        for key, session in sessions.items():
+            actual = session.run(case.image, also_grade=graders)
+            observation = _observation(case.name, case.expected, actual)
+            found.seen[key].append((case.name, observation))
+        progress(done, len(cases))
+
+
+def _on_photos(
+    bundle: Bundle,
+    images: Sequence[Path],
+    recipe: ParityRecipe,
+    sessions: dict[Key, Session],
+    kept: dict[Key, _Kept],
+    threads: int,
+    found: Observations,
+    progress: Progress,
+) -> None:
+    manifest = bundle.manifest
+    graded = [spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None]
+    chosen = {key: _spaced(len(images), recipe.of(key.runtime).images) for key in sessions}
+    reference: Session | None = None
+    for number, path in enumerate(images):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        found.images += 1
+        ours = [key for key in sessions if number in chosen[key]]
+        if not all(digest in kept[key].seen for key in ours):
+            if reference is None:
+                reference = Session(runtimes.get(REFERENCE).open(bundle, threads=threads))
+            image = frame(path, manifest.capture, manifest.fit)
+            # Every grader gets its turn, also one that is seldom routed to.
+            turn = [graded[int(digest[:8], 16) % len(graded)]] if graded else []
+            expected = reference.run(image, also_grade=turn)
+            for key in ours:
+                if digest not in kept[key].seen:
+                    actual = sessions[key].run(image, also_grade=_graders(expected))
+                    kept[key].add(_observation(digest, expected, actual))
+        for key in ours:
+            found.seen[key].append((path.stem, kept[key].seen[digest]))
+        progress(number + 1, len(images))
+
+
+def _spaced(images: int, most: int | None) -> frozenset[int]:
+    """Return which images to run: all, or so many evenly spaced ones."""
+    if most is None or most >= images:
+        return frozenset(range(images))
+    return frozenset(i * images // most for i in range(most))
+
+
+def _graders(expected: Mapping[str, object]) -> list[str]:
+    return [k.removeprefix("severity_") for k in expected if k.startswith("severity_")]
+
+
+def _observation(
+    image: str, expected: Mapping[str, Array | str], actual: Mapping[str, Array]
+) -> Observation:
+    differences = {}
+    for tensor in sorted(expected.keys() & actual.keys()):
+        wanted, given = expected[tensor], actual[tensor]
+        differences[tensor] = (
+            compare.equality(golden.digest(given) == wanted)
+            if isinstance(wanted, str)
+            else compare.difference(
+                wanted,
+                given,
+                nan_is_equal=tensor.startswith("severity"),
+                distribution=tensor in ("probabilities", "preliminary"),
+            )
+        )
+    numbers = {name: value for name, value in expected.items() if not isinstance(value, str)}
+    return Observation(
+        image=image,
+        differences=differences,
+        expected=Answer.of(numbers),
+        actual=Answer.of(actual),
+    )
+
+
+class _Kept:
+    """Observations of one key in a file, a line each, added to as they are made.
+
+    Args:
+        folder: where the file is; None keeps them in memory alone.
+        bundle: whose.
+        key: which way of running it.
+        conditions: of these the file is: others have others.
+    """
+
+    def __init__(
+        self, folder: Path | None, bundle: Bundle, key: Key, conditions: dict[str, str]
+    ) -> None:
+        self.seen: dict[str, Observation] = {}
+        self._file: TextIO | None = None
+        if folder is None:
+            return
+        given = json.dumps([bundle.sha256, *key, _toolkit(), conditions], sort_keys=True)
+        name = hashlib.sha256(given.encode()).hexdigest()[:32]
+        path = folder / f"{bundle.manifest.name}-{key.runtime}-{key.form}-{name}.jsonl"
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    observation = Observation.model_validate_json(line)
+                except ValidationError:
+                    continue  # the last line of a run that was killed
+                self.seen[observation.image] = observation
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        if path.stat().st_size:
+            self._file.write("\n")
+
+    def add(self, observation: Observation) -> None:
+        self.seen[observation.image] = observation
+        if self._file is not None:
+            self._file.write(observation.model_dump_json() + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _toolkit() -> str:
+    """Return the hash of this package's code: of another nothing is believed that was kept."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(classkinfy_export.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _conditions(threads: int) -> dict[str, str]:
+    found = {
+        "toolkit": classkinfy_export.__version__,
+        "machine": platform.machine(),
+        "cpu": machine.cpu(),
+        "python": platform.python_version(),
+        "threads": str(threads),
+    }
+    for name in runtimes.NAMES:
+        version = runtimes.get(name).version()
+        if version is not None:
+            found[name] = version
+    return found

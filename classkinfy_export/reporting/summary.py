@@ -1,0 +1,44 @@
+"""Parity as Markdown, for the page of a CI job."""
+
+from __future__ import annotations
+
+from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.taxonomy import DISCLAIMER
+
+
+def summary(report: ParityReport) -> str:
+    """Return a report's verdict, its failures, and a line for each runtime and form."""
+    lines = [
+        f"## Parity of `{report.bundle}`: {'holds' if report.passed else '**FAILS**'}",
+        "",
+        f"Against {report.reference} on {report.images} images; manifest "
+        f"`{report.manifest_sha256[:12]}`.",
+        "",
+    ]
+    if not report.passed:
+        lines += [f"- {_cell(failure)}" for failure in report.failures()] + [""]
+    lines += [
+        "| runtime | precision | form | images | exact tensors | largest Δp | flips "
+        "| flips, at most in truth | asked | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for d in report.decisions:
+        exact = [
+            t.minimum_tolerance == 0.0
+            for t in report.tensors
+            if (t.runtime, t.precision, t.form) == (d.runtime, d.precision, d.form)
+            and t.tolerance == 0.0
+        ]
+        lines.append(
+            f"| {_cell(d.runtime)} | {d.precision} | {d.form} | {d.images} "
+            f"| {sum(exact)} of {len(exact)} equal | {d.largest_shift:.2g} | {d.flips} "
+            f"| {d.flip_bound:.2%} | {d.flip_rate:.2%}{'' if d.proven else ', not proven'} "
+            f"| {'passed' if d.passed else '**failed**'} |"
+        )
+    for missing in report.not_run:
+        lines.append(f"| {_cell(missing.runtime)} | not run: {_cell(missing.reason)} |")
+    return "\n".join([*lines, "", f"_{DISCLAIMER}_", ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,100 @@
+"""An engine whose models run in a process of their own, which ``worker`` is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
+from classkinfy_export.errors import BundleError
+from classkinfy_export.recipes import FormatName, Precision
+from classkinfy_export.runtimes import worker
+from classkinfy_export.runtimes.base import Array, Engine
+
+_TOLD = 400
+"""Characters of what a worker printed, told when it dies."""
+
+
+class ProcessEngine(Engine):
+    """A bundle opened in another process, which starts with the first stage and ends with this.
+
+    Model files are read here, where their hashes are checked, and handed over as bytes.
+
+    Args:
+        bundle: an opened bundle.
+        format: of the models.
+        precision: of the models.
+        threads: within an operator.
+        kind: one of ``worker.KINDS``.
+    """
+
+    def __init__(
+        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int, kind: str
+    ) -> None:
+        super().__init__(bundle, format, precision, threads)
+        self.kind = kind
+        self._process: subprocess.Popen[bytes] | None = None
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the engine)
+        self._opened: list[str] = []
+
+    def _load(self, model: ModelFile, stage: str) -> None:
+        if model.path not in self._opened:
+            data = np.frombuffer(self.bundle.read(model.path), np.uint8)
+            self._ask({"open": model.path}, {"model": data})
+            self._opened.append(model.path)
+
+    def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
+        self._load(model, spec.name)
+        outputs = [tensor.name for tensor in spec.outputs]
+        head = {"run": model.path, "entry": model.entries[spec.name], "outputs": outputs}
+        return self._ask(head, inputs)
+
+    def _ask(self, head: Mapping[str, object], arrays: dict[str, Array]) -> dict[str, Array]:
+        if self._process is None:
+            # -P: this folder's tensorflow.py is not the tensorflow that the worker wants.
+            command = [sys.executable, "-P", worker.__file__, self.kind, str(self.threads)]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._printed,
+            )
+        try:
+            worker.write(cast(BinaryIO, self._process.stdin), dict(head), arrays)
+            answer, given = worker.read(cast(BinaryIO, self._process.stdout))
+        except (EOFError, OSError):
+            code = self._process.wait()
+            self._process = None
+            self._opened.clear()
+            raise BundleError(
+                f"the process of runtime {self.kind} ended with {code}: {self._last_words()}"
+            ) from None
+        if "error" in answer:
+            raise BundleError(f"runtime {self.kind}: {answer['error']}")
+        return given
+
+    def _last_words(self) -> str:
+        self._printed.seek(0)
+        return self._printed.read().decode(errors="replace")[-_TOLD:]
+
+    def opened(self) -> list[str]:
+        """Return the open model files."""
+        return list(self._opened)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+        self._opened.clear()
+
+    def __del__(self) -> None:
+        self.close()
+        self._printed.close()

@@ -1,0 +1,23 @@
+"""TensorFlow's own TFLite, in a process of its own: it and torch do not live in one."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.recipes import FormatName, Precision
+from classkinfy_export.runtimes.base import Engine, Runtime
+from classkinfy_export.runtimes.process import ProcessEngine
+
+
+class TensorflowRuntime(Runtime):
+    """``tf.lite`` of the ``tensorflow`` package, CPU, XNNPACK as it was when that was built."""
+
+    name: ClassVar[str] = "tensorflow"
+    format: ClassVar[FormatName] = "litert"
+    package: ClassVar[str] = "tensorflow-cpu"
+    module: ClassVar[str] = "tensorflow"
+    extra: ClassVar[str] = "tensorflow"
+
+    def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
+        return ProcessEngine(bundle, self.format, precision, threads, kind=self.name)
