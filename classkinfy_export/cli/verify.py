@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from classkinfy_export import files, recipes
 from classkinfy_export.bundle.reader import Bundle
@@ -14,6 +15,7 @@ from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import BundleError, GateFailedError
 from classkinfy_export.frame import list_images
 from classkinfy_export.parity.compare import TensorParity
+from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.verify import ParityReport, verify
 from classkinfy_export.reporting.junit import junit as to_junit
 from classkinfy_export.reporting.summary import summary as to_summary
@@ -26,6 +28,10 @@ def command(
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Evenly spaced images, at most so many.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV with image_id, dx and lesion_id: tells what a runtime changes."),
     ] = None,
     runtimes: Annotated[
         str | None, typer.Option(help="Comma-separated; all that are installed by default.")
@@ -51,6 +57,7 @@ def command(
     """
     opened = Bundle.open(bundle)
     asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
+    known = Labels.read(labels) if labels is not None else None
     found = list_images(images) if images is not None else []
     if limit is not None and len(found) > limit:
         found = [found[i * len(found) // limit] for i in range(limit)]
@@ -59,6 +66,7 @@ def command(
         result = verify(
             opened,
             found,
+            labels=known,
             recipe=asked,
             names=names,
             threads=threads,
@@ -127,11 +135,38 @@ def show(result: ParityReport) -> None:
             "[green]ok[/]" if choice.passed else "[bold red]FAIL[/]",
         )
     terminal.out.print(decisions)
+    if result.labelled:
+        terminal.out.print(_changes(result))
     for missing in result.not_run:
         terminal.out.print(
             f"[yellow]not run[/] {missing.runtime}: {terminal.plain(missing.reason)}"
         )
     terminal.out.print("[green]parity holds[/]" if result.passed else "[red]parity fails[/]")
+
+
+def _changes(result: ParityReport) -> Table:
+    shown = ("balanced_accuracy", "auroc", "ece", "sensitivity", "specificity")
+    first = result.labelled[0].paired
+    table = terminal.table(
+        f"Change on {first.images} labelled images of {first.lesions} lesions, 95 % interval",
+        "runtime",
+        "form",
+        *(f">{name.replace('_', ' ')}" for name in shown),
+        ">lost, gained",
+        ">McNemar's p",
+    )
+    for row in result.labelled:
+        cells = []
+        for name in shown:
+            found = row.paired.changes.get(name)
+            cells.append(
+                f"{found.change.value:+.4f} ({found.change.low:+.4f} to {found.change.high:+.4f})"
+                if found is not None
+                else ""
+            )
+        only = f"{row.paired.lost}, {row.paired.gained}"
+        table.add_row(row.runtime, row.form, *cells, only, f"{row.paired.mcnemar_p:.2g}")
+    return table
 
 
 def _cell(row: TensorParity | None) -> str:

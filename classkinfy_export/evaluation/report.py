@@ -76,3 +76,26 @@ class Evaluation(_Frozen):
             if f"auroc/{dx}" not in self.figures:
                 raise ValueError(f"the curve of {dx} has no area among the figures")
         return self
+
+
+class Change(_Frozen):
+    """A figure of two classifiers, and its change with the interval of the paired bootstrap."""
+
+    before: float
+    after: float
+    change: Figure
+
+
+class Paired(_Frozen):
+    """Two classifiers on the same images."""
+
+    images: int
+    lesions: int
+    changes: dict[str, Change]
+    """``sensitivity`` and ``specificity`` are of the malignant side; others as in ``Figures``."""
+    lost: int
+    """Images that only the first had right."""
+    gained: int
+    """Images that only the second had right."""
+    mcnemar_p: float
+    """Of McNemar's exact test: how surprising so uneven a change is, were both equally good."""

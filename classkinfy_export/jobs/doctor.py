@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 _PIECES = (
     ("opening and running bundles with ONNX Runtime", "onnxruntime", ""),
     ("running bundles with LiteRT", "ai-edge-litert", "litert"),
+    ("running bundles with TensorFlow's own TFLite", "tensorflow-cpu", "tensorflow"),
     ("the PyTorch reference of verify and bench", "torch", "export"),
     ("networks by name", "timm", "export"),
     ("checkpoints", "safetensors", "export"),

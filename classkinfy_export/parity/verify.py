@@ -6,13 +6,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import grade_stage
+from classkinfy_export.errors import require
+from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
+from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.observe import Key, Observations, Progress, observe
 from classkinfy_export.recipes import ParityRecipe
 
@@ -32,6 +36,15 @@ class NotRun(_Frozen):
     reason: str
 
 
+class LabelledParity(_Frozen):
+    """What a runtime and form changes in the figures on labelled images; told, not gated."""
+
+    runtime: str
+    precision: str
+    form: str
+    paired: Paired
+
+
 class ParityReport(_Frozen):
     """What ``verify`` found."""
 
@@ -41,6 +54,7 @@ class ParityReport(_Frozen):
     images: int
     tensors: tuple[TensorParity, ...]
     decisions: tuple[DecisionParity, ...]
+    labelled: tuple[LabelledParity, ...] = ()
     not_run: tuple[NotRun, ...]
     conditions: dict[str, str]
     passed: bool
@@ -68,6 +82,7 @@ def verify(
     bundle: Bundle,
     images: Sequence[Path] = (),
     *,
+    labels: Labels | None = None,
     recipe: ParityRecipe | None = None,
     names: Sequence[str] | None = None,
     threads: int | None = None,
@@ -79,6 +94,7 @@ def verify(
     Args:
         bundle: an opened bundle.
         images: photos; none means the bundle's golden vectors.
+        labels: of all of the photos or some, to tell what a runtime changes in the figures.
         recipe: what is asked; the bundle's own by default.
         names: runtimes; None means all that the bundle holds a format for.
         threads: for every runtime; None means one a core.
@@ -91,10 +107,15 @@ def verify(
 
     Raises:
         BundleError: no reference, or no golden vectors, in the bundle.
+        DataError: a label is of no class of the bundle's, or none is of these photos.
         ImageError: an image cannot be decoded.
-        MissingDependencyError: torch is needed for the reference and not installed.
+        MissingDependencyError: torch is needed for the reference and not installed, or SciPy for
+            figures on labelled images.
     """
     recipe = recipe or bundle.manifest.parity
+    if labels is not None:
+        require("scipy", extra="train", purpose="figures on labelled images")
+        labels.check(bundle.manifest.taxonomy, [path.stem for path in images])
     found = observe(
         bundle,
         images,
@@ -104,7 +125,10 @@ def verify(
         cache=cache,
         progress=progress,
     )
-    return gate(bundle, found, recipe, all_must_run=names is not None)
+    report = gate(bundle, found, recipe, all_must_run=names is not None)
+    if labels is None:
+        return report
+    return report.model_copy(update={"labelled": _labelled(bundle.manifest, found, labels)})
 
 
 def gate(
@@ -145,6 +169,30 @@ def gate(
         and all(t.passed for t in tensors)
         and all(d.passed for d in taken),
     )
+
+
+def _labelled(
+    manifest: Manifest, found: Observations, labels: Labels
+) -> tuple[LabelledParity, ...]:
+    from classkinfy_export.evaluation.paired import compare
+
+    rows = []
+    for key, observations in found.seen.items():
+        ours = [(labels.of[name], o) for name, o in observations if name in labels.of]
+        if ours:
+            paired = compare(
+                np.array([manifest.taxonomy.index(label.dx) for label, _ in ours], np.int64),
+                [label.lesion for label, _ in ours],
+                np.array([o.expected.probabilities for _, o in ours]),
+                np.array([o.actual.probabilities for _, o in ours]),
+                manifest.taxonomy,
+            )
+            rows.append(
+                LabelledParity(
+                    runtime=key.runtime, precision=key.precision, form=key.form, paired=paired
+                )
+            )
+    return tuple(rows)
 
 
 def _tensors(

@@ -186,7 +186,7 @@ def test_verify_catches_other_weights_behind_a_valid_hash(
     assert ran.exit_code == 1
     line = ran.error()
     assert line.startswith("error: parity does not hold: ")
-    assert "onnxruntime staged: probabilities differs by" in line
+    assert "tensors: onnxruntime staged, stage classify: probabilities differs by" in line
     assert "(allowed 1e-05), worst on" in line
     # The fused graph is another file, and nothing is said of it.
     assert "fused" not in line
@@ -424,7 +424,8 @@ def test_demo_prints_its_findings_and_fails_with_the_parity_gate(
     assert f"bundle: {bundle}" in text.stdout
     assert DISCLAIMER in text.stdout
     if not passed:
-        assert "parity does not hold: onnxruntime fused" in ran.error()
+        told = "parity does not hold: tensors: onnxruntime fused, stage pipeline: "
+        assert told in ran.error()
 
 
 def test_without_the_shipped_model_the_demo_says_how_to_train_one(
