@@ -238,6 +238,11 @@ class ParityRecipe(_Frozen):
     """How near the two likeliest classes are, for a small change to matter."""
     runtimes: dict[str, RuntimeParity] = {
         "litert-reference": RuntimeParity(images=100, looser=10.0, flip_rate=0.03),
+        **{
+            f"arm64{core}-{name}": RuntimeParity(images=20, looser=10.0, flip_rate=0.15)
+            for core in ("", "-a53")
+            for name in ("onnxruntime", "litert")
+        },
     }
     """Of runtimes that are asked something else than the others; which ask ``RuntimeParity()``."""
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
 from classkinfy_export.cli import terminal
+from classkinfy_export.jobs import arm64
 from classkinfy_export.jobs.doctor import examine
 
 
-def command(json: terminal.Json = False) -> None:
+class Machine(StrEnum):
+    """What can be set up beside pip's packages."""
+
+    arm64 = "arm64"
+
+
+def command(
+    install: Annotated[
+        Machine | None,
+        typer.Option(help="Set up the emulated ARM64 runtimes (Debian, 100 MB of downloads)."),
+    ] = None,
+    json: terminal.Json = False,
+) -> None:
     """Say what is installed, what each missing piece enables, and how to get it.
 
-    Example: [bold]classkinfy doctor[/]
+    Example: [bold]classkinfy doctor --install arm64[/]
     """
+    if install is not None:
+        with terminal.progress() as report:
+            arm64.install(report)
     pieces = examine()
     if json:
         terminal.emit([piece.to_json() for piece in pieces])

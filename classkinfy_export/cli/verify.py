@@ -34,7 +34,8 @@ def command(
         typer.Option(help="CSV with image_id, dx and lesion_id: tells what a runtime changes."),
     ] = None,
     runtimes: Annotated[
-        str | None, typer.Option(help="Comma-separated; all that are installed by default.")
+        str | None,
+        typer.Option(help="Comma-separated; all that are installed and fast, by default."),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Tolerances in YAML, instead of the bundle's own.")

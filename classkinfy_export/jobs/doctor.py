@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import asdict, dataclass
 
+from classkinfy_export import runtimes
+
 _PIECES = (
     ("opening and running bundles with ONNX Runtime", "onnxruntime", ""),
     ("running bundles with LiteRT", "ai-edge-litert", "litert"),
@@ -53,4 +55,7 @@ def examine() -> list[Piece]:
             version = None
         suffix = f"[{extra}]" if extra else ""
         found.append(Piece(enables, package, version, f"pip install 'classkinfy-export{suffix}'"))
+    emulated = runtimes.get("arm64-onnxruntime")
+    version = emulated.version()
+    found.append(Piece("running bundles on ARM64, emulated", "arm64", version, emulated.hint()))
     return found

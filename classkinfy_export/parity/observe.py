@@ -88,7 +88,7 @@ def observe(
         bundle: an opened bundle.
         images: photos; none means the bundle's golden vectors.
         recipe: how many images each runtime gets.
-        names: runtimes; None means all that the bundle holds a format for.
+        names: runtimes; None means all that the bundle holds a format for, but slow ones.
         threads: for every runtime; None means one a core.
         cache: a folder for what was seen: an image is not run again while bundle, toolkit, runtime
             and machine stay as they are.
@@ -100,7 +100,8 @@ def observe(
         MissingDependencyError: torch is needed for the reference and not installed.
     """
     threads = threads or os.cpu_count() or 1
-    wanted = [n for n in (names or runtimes.NAMES) if n != REFERENCE or not images]
+    usual = [name for name in runtimes.NAMES if not runtimes.get(name).on_request]
+    wanted = [name for name in (names or usual) if name != REFERENCE or not images]
     found = Observations(
         reference=REFERENCE if images else "golden vectors", conditions=_conditions(threads)
     )

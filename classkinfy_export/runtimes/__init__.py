@@ -16,6 +16,10 @@ _CLASSES = {
     "litert": ("litert", "LitertRuntime"),
     "litert-reference": ("litert", "LitertReferenceRuntime"),
     "tensorflow": ("tensorflow", "TensorflowRuntime"),
+    "arm64-onnxruntime": ("arm64", "Arm64OnnxRuntime"),
+    "arm64-litert": ("arm64", "Arm64LitertRuntime"),
+    "arm64-a53-onnxruntime": ("arm64", "Arm64A53OnnxRuntime"),
+    "arm64-a53-litert": ("arm64", "Arm64A53LitertRuntime"),
 }
 """Module and class by name."""
 NAMES: Sequence[str] = tuple(_CLASSES)

@@ -132,6 +132,8 @@ class Runtime(ABC):
     module: ClassVar[str]
     extra: ClassVar[str]
     """The extra of this package that installs it, empty for the core."""
+    on_request: ClassVar[bool] = False
+    """Whether it runs only when it is named, for it is slow."""
 
     def version(self) -> str | None:
         """Return the installed version, None when the runtime is not installed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -33,13 +33,23 @@ class ProcessEngine(Engine):
         precision: of the models.
         threads: within an operator.
         kind: one of ``worker.KINDS``.
+        python: how to start the Python that runs it.
     """
 
     def __init__(
-        self, bundle: Bundle, format: FormatName, precision: Precision, threads: int, kind: str
+        self,
+        bundle: Bundle,
+        format: FormatName,
+        precision: Precision,
+        threads: int,
+        *,
+        kind: str,
+        python: Sequence[str] = (sys.executable,),
     ) -> None:
         super().__init__(bundle, format, precision, threads)
         self.kind = kind
+        # -P: the worker's folder holds a tensorflow.py that is not the one it wants.
+        self._command = [*python, "-P", worker.__file__, kind, str(threads)]
         self._process: subprocess.Popen[bytes] | None = None
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the engine)
         self._opened: list[str] = []
@@ -58,10 +68,8 @@ class ProcessEngine(Engine):
 
     def _ask(self, head: Mapping[str, object], arrays: dict[str, Array]) -> dict[str, Array]:
         if self._process is None:
-            # -P: this folder's tensorflow.py is not the tensorflow that the worker wants.
-            command = [sys.executable, "-P", worker.__file__, self.kind, str(self.threads)]
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,

@@ -63,6 +63,30 @@ def tensorflow(model: bytes, threads: int) -> Run:
     return _signatures(tf.lite.Interpreter(model_content=model, num_threads=threads))
 
 
+def litert(model: bytes, threads: int) -> Run:
+    """Open a model in LiteRT, with XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return _signatures(Interpreter(model_content=model, num_threads=threads))
+
+
+def onnxruntime(model: bytes, threads: int) -> Run:
+    """Open a model in ONNX Runtime; it has one entry."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(entry: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
+        return list(session.run(outputs, inputs))
+
+    return run
+
+
 def _signatures(interpreter: Any) -> Run:  # noqa: ANN401
     runners: dict[str, Any] = {}
 
@@ -75,7 +99,7 @@ def _signatures(interpreter: Any) -> Run:  # noqa: ANN401
     return run
 
 
-KINDS = {"tensorflow": tensorflow}
+KINDS = {"litert": litert, "onnxruntime": onnxruntime, "tensorflow": tensorflow}
 
 
 def main(kind: str, threads: int) -> None:
