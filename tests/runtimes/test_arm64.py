@@ -1,0 +1,79 @@
+"""A phone's kernels, emulated: the shipped model on real kernels, and what is said without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from classkinfy_export import recipes, runtimes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import MissingDependencyError
+from classkinfy_export.jobs import arm64, export
+from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.parity.verify import verify
+
+NAMES = tuple(name for name in runtimes.NAMES if name.startswith("arm64"))
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_the_same_on_arm64_of_both_cores(tmp_path: Path) -> None:
+    if runtimes.get(NAMES[0]).version() is None:
+        pytest.skip(f"the emulated machine is not set up: {runtimes.get(NAMES[0]).hint()}")
+    recipe = recipes.load(
+        "export/mobile.yaml", recipes.ExportRecipe, ("forms=[staged]", "golden=false")
+    )
+    bundle = export.export(export.from_run(SHIPPED), recipe, tmp_path / "bundle")
+    photos = []
+    for number, dx in enumerate(("mel", "nv")):
+        photos.append(tmp_path / f"{dx}.png")
+        Image.fromarray(synthetic.lesion(dx, number).image).save(photos[-1])
+    report = verify(bundle, photos, names=NAMES)
+    assert report.failures() == []
+    assert {d.runtime for d in report.decisions} == set(NAMES)
+    assert all(d.images == 2 and d.flips == 0 for d in report.decisions)
+    tensors = {(t.runtime, t.tensor): t for t in report.tensors}
+    for name in NAMES:
+        for exact in ("clean", "quality", "lesion_mask"):
+            assert tensors[name, exact].minimum_tolerance == 0.0
+        assert 0.0 < tensors[name, "probabilities"].minimum_tolerance <= 1e-4
+
+
+def test_without_the_emulated_machine_it_is_said_how_to_get_it(
+    trunk_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSKINFY_ARM64", str(tmp_path / "nowhere"))
+    bundle = Bundle.open(trunk_bundle)
+    for name in NAMES:
+        with pytest.raises(MissingDependencyError, match="classkinfy doctor --install arm64"):
+            runtimes.get(name).open(bundle)
+    report = verify(bundle, names=["onnxruntime", NAMES[0]])
+    assert not report.passed, "it was asked for"
+    assert [missing.runtime for missing in report.not_run] == [NAMES[0]]
+    assert not {d.runtime for d in verify(bundle).decisions} & set(NAMES), "only where it is named"
+
+
+def test_a_machine_that_cannot_be_set_up_leaves_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "arm64").mkdir()
+    (tmp_path / "arm64" / "installed.json").write_text('{"onnxruntime": "1.0"}')
+    monkeypatch.setenv("CLASSKINFY_ARM64", str(tmp_path / "arm64"))
+    monkeypatch.setattr(arm64, "_DEBIAN", ("no-such-package",))
+    monkeypatch.setattr(arm64, "_unpack", refused)
+    with pytest.raises(MissingDependencyError, match="no-such-package"):
+        arm64.install()
+    assert runtimes.get("arm64-onnxruntime").version() == "1.0"
+    assert [path.name for path in tmp_path.iterdir()] == ["arm64"]
+    monkeypatch.setattr(arm64.shutil, "which", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="apt-get is not here"):
+        arm64.install()
+
+
+def refused(made: Path, target: Path, packages: tuple[str, ...], *, foreign: bool) -> None:
+    if foreign:
+        raise MissingDependencyError(f"apt-get download failed with 100: {packages[0]}")
+    (target / "usr" / "bin").mkdir(parents=True)
+    (target / "usr" / "bin" / "qemu-aarch64-static").touch()
