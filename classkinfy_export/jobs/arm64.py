@@ -11,9 +11,18 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from classkinfy_export import files
+from classkinfy_export import files, runtimes
 from classkinfy_export.errors import MissingDependencyError
-from classkinfy_export.runtimes.arm64 import CPUS, EMULATOR, INSTALLED, PYTHON, Cpu, folder
+from classkinfy_export.runtimes.arm64 import (
+    COUNTER,
+    CPUS,
+    EMULATOR,
+    INSTALLED,
+    LIBRARIES,
+    PYTHON,
+    Cpu,
+    folder,
+)
 
 Report = Callable[[str, int, int], None]
 
@@ -32,6 +41,8 @@ _DEBIAN = (
     *(f"{name}{PYTHON}-{part}" for name, part in (("python", "minimal"), ("libpython", "minimal"))),
     f"libpython{PYTHON}-stdlib",
 )
+_EMULATOR = ("qemu-user", "libcapstone4", "liburing2", "libglib2.0-0")
+"""What Debian itself always has is not among its libraries."""
 _WHEELS = ("onnxruntime", "ai-edge-litert", "numpy", "flatbuffers")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 _FEATURES: dict[Cpu, tuple[str, str]] = {
@@ -68,10 +79,7 @@ def install(report: Report = lambda what, done, total: None) -> dict[str, str]:
     versions = {name: found for name in _WHEELS if (found := _version(name)) is not None}
     with files.new_folder(folder(), overwrite=True) as made:
         report("emulator", 0, 4)
-        _unpack(made, made / "debian", ("qemu-user-static",), foreign=False)
-        (made / "host").mkdir()
-        (made / "debian" / "usr" / "bin" / EMULATOR).rename(made / "host" / EMULATOR)
-        shutil.rmtree(made / "debian")  # emulators of all other architectures
+        _host(made)
         report("ARM64 Python", 1, 4)
         _unpack(made, made / "root", _DEBIAN, foreign=True)
         report("runtimes", 2, 4)
@@ -82,6 +90,21 @@ def install(report: Report = lambda what, done, total: None) -> dict[str, str]:
         (made / INSTALLED).write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
     report("done", 4, 4)
     return versions
+
+
+def _host(made: Path) -> None:
+    """Keep the emulator, its libraries, and a plugin for it where there is a C compiler."""
+    _unpack(made, made / "debian", _EMULATOR, foreign=False)
+    host = made / "host"
+    (host / LIBRARIES).mkdir(parents=True)
+    (made / "debian" / "usr" / "bin" / EMULATOR).rename(host / EMULATOR)
+    for library in (made / "debian").rglob("*.so.*"):
+        library.rename(host / LIBRARIES / library.name)
+    shutil.rmtree(made / "debian")  # emulators of all other architectures
+    if shutil.which("cc") is not None:
+        source = Path(runtimes.__file__).with_name("instructions.c")
+        options = ["-shared", "-fPIC", "-O2", "-o", str(host / COUNTER), str(source)]
+        _run(["cc", *options], made)
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import MissingDependencyError
 from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.process import ProcessEngine
@@ -22,7 +23,8 @@ CPUS: tuple[Cpu, ...] = ("cortex-a76", "cortex-a53")
 """A large core of 2018 with dot product, and a small one of 2012 without."""
 PYTHON = "3.11"
 """Of Debian 12."""
-EMULATOR = "qemu-aarch64-static"
+EMULATOR, LIBRARIES, COUNTER = "qemu-aarch64", "lib", "instructions.so"
+"""In ``host``: the emulator, its libraries, and the plugin that counts instructions."""
 INSTALLED = "installed.json"
 """Written last: packages' versions."""
 
@@ -36,25 +38,29 @@ def folder() -> Path:
     return Path(cache) / "classkinfy" / "arm64"
 
 
-def command(cpu: Cpu) -> tuple[str, ...]:
-    """Return how to start its Python."""
+def command(cpu: Cpu, *, counted: bool = False) -> tuple[str, ...]:
+    """Return how to start its Python, and whether the emulator is to count instructions."""
     base = folder()
-    root = base / cpu
+    root, host = base / cpu, base / "host"
     variables = {
         "PYTHONHOME": root / "usr",
         "PYTHONPATH": base / "site",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
         "ORT_DISABLE_TELEMETRY": "1",
     }
     return (
-        str(base / "host" / EMULATOR),
-        *("-cpu", cpu, "-L", str(root)),
+        *("env", f"LD_LIBRARY_PATH={host / LIBRARIES}", str(host / EMULATOR)),
+        *(("-plugin", str(host / COUNTER)) if counted else ()),
+        *("-cpu", cpu, "-L", str(root), "-U", "LD_LIBRARY_PATH"),
         *(part for name, value in variables.items() for part in ("-E", f"{name}={value}")),
         str(root / "usr" / "bin" / f"python{PYTHON}"),
     )
 
 
-class _Arm64Runtime(Runtime):
+class Arm64Runtime(Runtime):
+    """A runtime in the emulated machine."""
+
     cpu: ClassVar[Cpu] = "cortex-a76"
     kind: ClassVar[str]
     on_request: ClassVar[bool] = True
@@ -74,12 +80,38 @@ class _Arm64Runtime(Runtime):
         return "classkinfy doctor --install arm64"
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
+        return self._engine(bundle, precision, threads, counted=False)
+
+    def counting(self, bundle: Bundle, precision: Precision = "fp32") -> ProcessEngine:
+        """Open a bundle, on one thread, in a process that counts instructions.
+
+        Raises:
+            MissingDependencyError: the emulated machine is not set up, or without the counter.
+            BundleError: the bundle holds nothing in this format and precision.
+        """
+        self.open(bundle, precision=precision).close()  # or says what is missing
+        if not (folder() / "host" / COUNTER).is_file():
+            raise MissingDependencyError(
+                "the emulated machine was set up without a C compiler, which its counter needs",
+                hint=f"install gcc, then {self.hint()}",
+            )
+        return self._engine(bundle, precision, 1, counted=True)
+
+    def _engine(
+        self, bundle: Bundle, precision: Precision, threads: int, *, counted: bool
+    ) -> ProcessEngine:
         return ProcessEngine(
-            bundle, self.format, precision, threads, kind=self.kind, python=command(self.cpu)
+            bundle,
+            self.format,
+            precision,
+            threads,
+            kind=self.kind,
+            python=command(self.cpu, counted=counted),
+            counted=counted,
         )
 
 
-class Arm64OnnxRuntime(_Arm64Runtime):
+class Arm64OnnxRuntime(Arm64Runtime):
     """``onnxruntime`` on a Cortex-A76."""
 
     name: ClassVar[str] = "arm64-onnxruntime"
@@ -88,7 +120,7 @@ class Arm64OnnxRuntime(_Arm64Runtime):
     kind: ClassVar[str] = "onnxruntime"
 
 
-class Arm64LitertRuntime(_Arm64Runtime):
+class Arm64LitertRuntime(Arm64Runtime):
     """``ai-edge-litert`` on a Cortex-A76."""
 
     name: ClassVar[str] = "arm64-litert"

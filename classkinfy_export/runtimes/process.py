@@ -18,6 +18,8 @@ from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes import worker
 from classkinfy_export.runtimes.base import Array, Engine
 
+_COUNTED = b"instructions "
+"""Begins a line that ``instructions.c`` prints."""
 _TOLD = 400
 """Characters of what a worker printed, told when it dies."""
 
@@ -34,6 +36,7 @@ class ProcessEngine(Engine):
         threads: within an operator.
         kind: one of ``worker.KINDS``.
         python: how to start the Python that runs it.
+        counted: whether that counts instructions, see ``instructions``.
     """
 
     def __init__(
@@ -45,9 +48,10 @@ class ProcessEngine(Engine):
         *,
         kind: str,
         python: Sequence[str] = (sys.executable,),
+        counted: bool = False,
     ) -> None:
         super().__init__(bundle, format, precision, threads)
-        self.kind = kind
+        self.kind, self.counted = kind, counted
         # -P: the worker's folder holds a tensorflow.py that is not the one it wants.
         self._command = [*python, "-P", worker.__file__, kind, str(threads)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,8 +67,24 @@ class ProcessEngine(Engine):
     def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
         self._load(model, spec.name)
         outputs = [tensor.name for tensor in spec.outputs]
-        head = {"run": model.path, "entry": model.entries[spec.name], "outputs": outputs}
+        head = {
+            "run": model.path,
+            "entry": model.entries[spec.name],
+            "outputs": outputs,
+            "mark": self.counted,
+        }
         return self._ask(head, inputs)
+
+    def instructions(self) -> int:
+        """Return how many instructions the last run of a stage took, in a process that counts."""
+        self._printed.seek(0)
+        counts = [
+            int(line.removeprefix(_COUNTED))
+            for line in self._printed.read().splitlines()
+            if line.startswith(_COUNTED)
+        ]
+        before, after = counts[-2:]
+        return after - before
 
     def _ask(self, head: Mapping[str, object], arrays: dict[str, Array]) -> dict[str, Array]:
         if self._process is None:

@@ -9,7 +9,9 @@ A message is a line of JSON and then the bytes of the arrays that it lists, in o
     {"open": KEY, "size": BYTES}                                     and the model
     {"run": KEY, "entry": SIGNATURE, "arrays": [{name, dtype, shape}], "outputs": [NAME]}
 
-Answers are ``{"arrays": [...]}``, or ``{"error": "..."}``. It ends with its standard input.
+A run with ``"mark": true`` has getppid called just before and after it: ``instructions.c`` counts
+between the two. Answers are ``{"arrays": [...]}``, or ``{"error": "..."}``. It ends with its
+standard input.
 """
 
 from __future__ import annotations
@@ -117,7 +119,10 @@ def main(kind: str, threads: int) -> None:
                 models[head["open"]] = KINDS[kind](arrays["model"].tobytes(), threads)
                 given = {}
             else:
+                mark = os.getppid if head.get("mark") else int
+                mark()
                 values = models[head["run"]](head["entry"], arrays, head["outputs"])
+                mark()
                 given = dict(zip(head["outputs"], values, strict=True))
         except Exception as error:  # said where it was asked
             write(answers, {"error": f"{type(error).__name__}: {error}"}, {})

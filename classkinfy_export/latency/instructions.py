@@ -1,0 +1,141 @@
+"""What a stage costs on a phone's cores, in instructions: an emulator counts them.
+
+The same on every machine and on a busy one, so it can be gated to a percent. A measure of work for
+comparing two models or versions; no latency, for instructions do not all take as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from classkinfy_export import runtimes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.data import synthetic
+from classkinfy_export.errors import BundleError
+from classkinfy_export.frame import Pixels, frame
+from classkinfy_export.runtimes.arm64 import Arm64Runtime
+from classkinfy_export.runtimes.base import Array
+
+NAMES = tuple(name for name in runtimes.NAMES if name.startswith("arm64"))
+_REPEATS = 3
+"""After a run that is not counted, in which memory is laid out."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageCost(_Frozen):
+    """A stage in one runtime and core."""
+
+    runtime: str
+    cpu: str
+    precision: str
+    stage: str
+    instructions: int
+    """Of one run, the least of three."""
+    spread: float
+    """How much more the dearest of them took, as a share."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is the cost of."""
+        return self.runtime, self.precision, self.stage
+
+
+class CostReport(_Frozen):
+    """Costs of a bundle's stages."""
+
+    bundle: str
+    manifest_sha256: str
+    rows: tuple[StageCost, ...]
+    conditions: dict[str, str]
+
+    def regressions(self, baseline: CostReport, most: float) -> list[str]:
+        """Return one line for each stage that costs more than before, by more than a share.
+
+        Args:
+            baseline: counted before.
+            most: the share, as 0.02; also of what is in the baseline and was not counted now.
+        """
+        now = {row.key: row.instructions for row in self.rows}
+        lines = []
+        for row in baseline.rows:
+            name = " ".join(row.key)
+            if row.key not in now:
+                lines.append(f"{name}: counted before, and not now")
+            elif now[row.key] > row.instructions * (1.0 + most):
+                change = now[row.key] / row.instructions - 1.0
+                lines.append(
+                    f"{name}: {now[row.key]:,} instructions, {change:+.1%} of {row.instructions:,} "
+                    f"({most:.1%} allowed)"
+                )
+        return lines
+
+
+def count(
+    bundle: Bundle,
+    image: Pixels | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CostReport:
+    """Count the instructions of every stage.
+
+    Args:
+        bundle: an opened bundle.
+        image: uint8 RGB, framed; None means a synthetic lesion.
+        names: emulated runtimes; all that the bundle holds a format for by default.
+        progress: called with (done, total) stages.
+
+    Raises:
+        BundleError: a runtime is not an emulated one, or the bundle holds nothing that they run.
+        MissingDependencyError: the emulated machine is not set up.
+    """
+    manifest = bundle.manifest
+    if image is None:
+        drawn = synthetic.lesion("nv", seed=0, hair=0.0).image
+        image = frame(drawn, manifest.capture, manifest.fit)
+    stages = [*manifest.stages, *([manifest.pipeline] if manifest.pipeline else [])]
+    held = {model.format for model in bundle.manifest.models}
+    chosen = [name for name in names or NAMES if names or runtimes.get(name).format in held]
+    rows: list[StageCost] = []
+    versions = {}
+    for place, name in enumerate(chosen):
+        runtime = runtimes.get(name)
+        if not isinstance(runtime, Arm64Runtime):
+            raise BundleError(f"{name} counts no instructions", hint=", ".join(NAMES))
+        versions[name] = runtime.version() or ""
+        with runtime.counting(bundle) as engine:
+            tensors: dict[str, Array] = {"image": image}
+            for done, stage in enumerate(stages):
+                if not engine.has(stage.name):
+                    continue
+                counts = []
+                for _ in range(1 + _REPEATS):
+                    given = engine.run(stage.name, tensors)
+                    counts.append(engine.instructions())
+                tensors |= given if stage.name != "pipeline" else {}
+                least = int(np.min(counts[1:]))
+                rows.append(
+                    StageCost(
+                        runtime=name,
+                        cpu=runtime.cpu,
+                        precision=engine.precision,
+                        stage=stage.name,
+                        instructions=least,
+                        spread=float(np.max(counts[1:]) / least - 1.0),
+                    )
+                )
+                progress(place * len(stages) + done + 1, len(chosen) * len(stages))
+    if not rows:
+        raise BundleError("the bundle holds nothing that an emulated runtime runs")
+    return CostReport(
+        bundle=manifest.name,
+        manifest_sha256=bundle.sha256,
+        rows=tuple(rows),
+        conditions=versions,
+    )
