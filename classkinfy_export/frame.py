@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +122,13 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             f"folder {str(root)!r} holds no image", hint=f"expected {', '.join(SUFFIXES)}"
         )
     return found
+
+
+def choose(images: Sequence[Path], most: int | None) -> list[Path]:
+    """Return at most so many images, evenly spaced; all without a limit."""
+    if most is None or most >= len(images):
+        return list(images)
+    return [images[i * len(images) // most] for i in range(most)]
 
 
 def _to_rgb(image: Image.Image, name: str) -> Pixels:

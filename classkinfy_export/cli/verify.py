@@ -13,7 +13,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import BundleError, GateFailedError
-from classkinfy_export.frame import list_images
+from classkinfy_export.frame import choose, list_images
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.verify import ParityReport, verify
@@ -59,9 +59,7 @@ def command(
     opened = Bundle.open(bundle)
     asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
     known = Labels.read(labels) if labels is not None else None
-    found = list_images(images) if images is not None else []
-    if limit is not None and len(found) > limit:
-        found = [found[i * len(found) // limit] for i in range(limit)]
+    found = choose(list_images(images), limit) if images is not None else []
     names = [name.strip() for name in runtimes.split(",")] if runtimes else None
     with terminal.progress() as report:
         result = verify(

@@ -25,7 +25,7 @@ import classkinfy_export
 from classkinfy_export import machine, runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, MissingDependencyError
-from classkinfy_export.frame import frame
+from classkinfy_export.frame import choose, frame
 from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.recipes import Form, ParityRecipe
@@ -170,12 +170,12 @@ def _on_photos(
 ) -> None:
     manifest = bundle.manifest
     graded = [spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None]
-    chosen = {key: _spaced(len(images), recipe.of(key.runtime).images) for key in sessions}
+    chosen = {key: set(choose(images, recipe.of(key.runtime).images)) for key in sessions}
     reference: Session | None = None
-    for number, path in enumerate(images):
+    for done, path in enumerate(images, start=1):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         found.images += 1
-        ours = [key for key in sessions if number in chosen[key]]
+        ours = [key for key in sessions if path in chosen[key]]
         if not all(digest in kept[key].seen for key in ours):
             if reference is None:
                 reference = Session(runtimes.get(REFERENCE).open(bundle, threads=threads))
@@ -189,14 +189,7 @@ def _on_photos(
                     kept[key].add(_observation(digest, expected, actual))
         for key in ours:
             found.seen[key].append((path.stem, kept[key].seen[digest]))
-        progress(number + 1, len(images))
-
-
-def _spaced(images: int, most: int | None) -> frozenset[int]:
-    """Return which images to run: all, or so many evenly spaced ones."""
-    if most is None or most >= images:
-        return frozenset(range(images))
-    return frozenset(i * images // most for i in range(most))
+        progress(done, len(images))
 
 
 def _graders(expected: Mapping[str, object]) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_machine_that_cannot_be_set_up_leaves_the_one_that_is_there(
     (tmp_path / "arm64").mkdir()
     (tmp_path / "arm64" / "installed.json").write_text('{"onnxruntime": "1.0"}')
     monkeypatch.setenv("CLASSKINFY_ARM64", str(tmp_path / "arm64"))
-    monkeypatch.setattr(arm64, "_DEBIAN", ("no-such-package",))
+    monkeypatch.setattr(arm64, "_EMULATOR", ("no-such-package",))
     monkeypatch.setattr(arm64, "_unpack", refused)
     with pytest.raises(MissingDependencyError, match="no-such-package"):
         arm64.install()
@@ -73,7 +73,5 @@ def test_a_machine_that_cannot_be_set_up_leaves_the_one_that_is_there(
 
 
 def refused(made: Path, target: Path, packages: tuple[str, ...], *, foreign: bool) -> None:
-    if foreign:
-        raise MissingDependencyError(f"apt-get download failed with 100: {packages[0]}")
-    (target / "usr" / "bin").mkdir(parents=True)
-    (target / "usr" / "bin" / "qemu-aarch64-static").touch()
+    (made / "half").mkdir()
+    raise MissingDependencyError(f"apt-get download failed with 100: {packages[0]}")
