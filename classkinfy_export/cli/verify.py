@@ -40,6 +40,9 @@ def command(
     recipe: Annotated[
         Path | None, typer.Option(help="Tolerances in YAML, instead of the bundle's own.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another bundle to compare with, instead of PyTorch.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
     cache: Annotated[
         Path | None,
@@ -58,6 +61,7 @@ def command(
     """
     opened = Bundle.open(bundle)
     asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
+    other = Bundle.open(against) if against is not None else None
     known = Labels.read(labels) if labels is not None else None
     found = choose(list_images(images), limit) if images is not None else []
     names = [name.strip() for name in runtimes.split(",")] if runtimes else None
@@ -67,6 +71,7 @@ def command(
             found,
             labels=known,
             recipe=asked,
+            against=other,
             names=names,
             threads=threads,
             cache=cache,
@@ -80,7 +85,7 @@ def command(
     for path, written in ((junit, to_junit), (summary, to_summary)):
         if path is not None:
             files.write(path, written(result).encode())
-    if names is None and asked is None:  # one narrowed or loosened does not replace a whole one
+    if names is None and asked is None and other is None:  # nothing else replaces a whole one
         terminal.keep_evidence(opened, "parity" if found else "golden", document)
     if not result.passed:
         if not result.tensors:
@@ -92,22 +97,10 @@ def command(
 
 def show(result: ParityReport) -> None:
     """Print a report as tables."""
-    columns = list(dict.fromkeys((row.runtime, row.form) for row in result.tensors))
-    tensors = terminal.table(
-        f"Largest |Δ| from {result.reference}, {result.images} images",
-        "tensor",
-        ">allowed",
-        *(f">{runtime} {form}" for runtime, form in columns),
-    )
-    for name in dict.fromkeys(row.tensor for row in result.tensors):
-        cells = {(r.runtime, r.form): r for r in result.tensors if r.tensor == name}
-        allowed = sorted({cell.tolerance for cell in cells.values()})
-        tensors.add_row(
-            name,
-            " or ".join(f"{tolerance:.0e}" if tolerance else "exact" for tolerance in allowed),
-            *(_cell(cells.get(column)) for column in columns),
-        )
-    terminal.out.print(tensors)
+    terminal.out.print(_differences(result))
+    failed = [row for row in result.tensors if not row.passed]
+    if failed:
+        terminal.out.print(_failed(failed))
     decisions = terminal.table(
         "Decisions",
         "runtime",
@@ -143,6 +136,62 @@ def show(result: ParityReport) -> None:
     terminal.out.print("[green]parity holds[/]" if result.passed else "[red]parity fails[/]")
 
 
+def _differences(result: ParityReport) -> Table:
+    """Return a row for each runtime and form: how many exact tensors are equal, and the others."""
+    loose = [row for row in result.tensors if row.tolerance]
+    names = list(dict.fromkeys(_shown(row) for row in loose))
+    table = terminal.table(
+        f"Largest |Δ| from {result.reference}, {result.images} images",
+        "runtime",
+        "form",
+        ">exact tensors",
+        *(f">{name}" for name in names),
+    )
+    for runtime, form in dict.fromkeys((row.runtime, row.form) for row in result.tensors):
+        ours = [row for row in result.tensors if (row.runtime, row.form) == (runtime, form)]
+        exact = [row.passed for row in ours if not row.tolerance]
+        colour = "green" if all(exact) else "bold red"
+        cells = ([row for row in ours if row.tolerance and _shown(row) == name] for name in names)
+        equal = f"[{colour}]{sum(exact)} of {len(exact)}[/]"
+        table.add_row(runtime, form, equal, *(_cell(rows) for rows in cells))
+    return table
+
+
+def _shown(row: TensorParity) -> str:
+    """Return the column of a tensor: all graders' severities have one."""
+    return "severity" if row.tensor.startswith("severity") else row.tensor
+
+
+def _failed(rows: list[TensorParity]) -> Table:
+    table = terminal.table(
+        "What differs",
+        "gate",
+        "runtime",
+        "form",
+        "stage",
+        "tensor",
+        ">max |Δ|",
+        ">allowed",
+        "worst image",
+        ">expected",
+        ">actual",
+    )
+    for row in rows:
+        values = ("" if v is None else f"{v:.6g}" for v in (row.expected, row.actual))
+        table.add_row(
+            row.gate,
+            row.runtime,
+            row.form,
+            row.stage,
+            row.tensor,
+            f"{row.minimum_tolerance:.3g}",
+            f"{row.tolerance:.3g}" if row.tolerance else "exact",
+            terminal.plain(row.worst_image),
+            *values,
+        )
+    return table
+
+
 def _changes(result: ParityReport) -> Table:
     shown = ("balanced_accuracy", "auroc", "ece", "sensitivity", "specificity")
     first = result.labelled[0].paired
@@ -168,8 +217,9 @@ def _changes(result: ParityReport) -> Table:
     return table
 
 
-def _cell(row: TensorParity | None) -> str:
-    if row is None:
+def _cell(rows: list[TensorParity]) -> str:
+    if not rows:
         return ""
-    colour = "green" if row.passed else "bold red"
-    return f"[{colour}]{row.minimum_tolerance:.2g}[/]"
+    worst = max(rows, key=lambda row: row.minimum_tolerance)
+    colour = "green" if all(row.passed for row in rows) else "bold red"
+    return f"[{colour}]{worst.minimum_tolerance:.2g}[/] ({worst.tolerance:.0e})"

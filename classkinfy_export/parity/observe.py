@@ -77,6 +77,7 @@ def observe(
     images: Sequence[Path] = (),
     *,
     recipe: ParityRecipe,
+    against: Bundle | None = None,
     names: Sequence[str] | None = None,
     threads: int | None = None,
     cache: Path | None = None,
@@ -88,6 +89,7 @@ def observe(
         bundle: an opened bundle.
         images: photos; none means the bundle's golden vectors.
         recipe: how many images each runtime gets.
+        against: another bundle, to be the reference instead: each runtime's own answers with it.
         names: runtimes; None means all that the bundle holds a format for, but slow ones.
         threads: for every runtime; None means one a core.
         cache: a folder for what was seen: an image is not run again while bundle, toolkit, runtime
@@ -95,25 +97,37 @@ def observe(
         progress: called with (done, total) images.
 
     Raises:
-        BundleError: no reference, or no golden vectors, in the bundle.
+        BundleError: no reference, or no golden vectors, in the bundle; the other bundle takes other
+            images, or there are none.
         ImageError: an image cannot be decoded.
         MissingDependencyError: torch is needed for the reference and not installed.
     """
+    if against is not None:
+        _check(bundle, against, images)
     threads = threads or os.cpu_count() or 1
     usual = [name for name in runtimes.NAMES if not runtimes.get(name).on_request]
-    wanted = [name for name in (names or usual) if name != REFERENCE or not images]
-    found = Observations(
-        reference=REFERENCE if images else "golden vectors", conditions=_conditions(threads)
-    )
+    itself = REFERENCE if images and against is None else None
+    wanted = [name for name in (names or usual) if name != itself]
+    reference = REFERENCE if images else "golden vectors"
+    if against is not None:
+        reference = f"{against.manifest.name} {against.sha256[:12]}"
+    found = Observations(reference=reference, conditions=_conditions(threads))
     with ExitStack() as stack:
         sessions = _open(bundle, wanted, threads, found, stack, explicit=names is not None)
         if not images:
             _on_golden(bundle, sessions, found, progress)
         else:
-            kept = {key: _Kept(cache, bundle, key, found.conditions) for key in sessions}
+            if against is None:
+                references: Callable[[Key], Session] = _Reference(bundle, threads)
+            else:
+                others = _open(against, wanted, threads, found, stack, explicit=names is not None)
+                sessions = {key: own for key, own in sessions.items() if key in others}
+                references = others.__getitem__
+            about = {**found.conditions, "reference": found.reference}
+            kept = {key: _Kept(cache, bundle, key, about) for key in sessions}
             for file in kept.values():
                 stack.callback(file.close)
-            _on_photos(bundle, images, recipe, sessions, kept, threads, found, progress)
+            _on_photos(bundle, images, recipe, sessions, references, kept, found, progress)
     return found
 
 
@@ -163,33 +177,58 @@ def _on_photos(
     images: Sequence[Path],
     recipe: ParityRecipe,
     sessions: dict[Key, Session],
+    references: Callable[[Key], Session],
     kept: dict[Key, _Kept],
-    threads: int,
     found: Observations,
     progress: Progress,
 ) -> None:
     manifest = bundle.manifest
     graded = [spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None]
     chosen = {key: set(choose(images, recipe.of(key.runtime).images)) for key in sessions}
-    reference: Session | None = None
     for done, path in enumerate(images, start=1):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         found.images += 1
         ours = [key for key in sessions if path in chosen[key]]
-        if not all(digest in kept[key].seen for key in ours):
-            if reference is None:
-                reference = Session(runtimes.get(REFERENCE).open(bundle, threads=threads))
+        missing = [key for key in ours if digest not in kept[key].seen]
+        if missing:
             image = frame(path, manifest.capture, manifest.fit)
             # Every grader gets its turn, also one that is seldom routed to.
             turn = [graded[int(digest[:8], 16) % len(graded)]] if graded else []
-            expected = reference.run(image, also_grade=turn)
-            for key in ours:
-                if digest not in kept[key].seen:
-                    actual = sessions[key].run(image, also_grade=_graders(expected))
-                    kept[key].add(_observation(digest, expected, actual))
+            expected: dict[int, dict[str, Array]] = {}
+            for key in missing:
+                reference = references(key)  # of all keys the same, or each key's own
+                if id(reference) not in expected:
+                    expected[id(reference)] = reference.run(image, also_grade=turn)
+                wanted = expected[id(reference)]
+                actual = sessions[key].run(image, also_grade=_graders(wanted))
+                kept[key].add(_observation(digest, wanted, actual))
         for key in ours:
             found.seen[key].append((path.stem, kept[key].seen[digest]))
         progress(done, len(images))
+
+
+class _Reference:
+    """PyTorch, opened when it is first asked for."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self.bundle, self.threads = bundle, threads
+        self.session: Session | None = None
+
+    def __call__(self, key: Key) -> Session:
+        if self.session is None:
+            engine = runtimes.get(REFERENCE).open(self.bundle, threads=self.threads)
+            self.session = Session(engine)
+        return self.session
+
+
+def _check(bundle: Bundle, against: Bundle, images: Sequence[Path]) -> None:
+    """Raise BundleError where two bundles cannot be compared on photos."""
+    if not images:
+        raise BundleError("two bundles are compared on photos", hint="give --images")
+    for name in ("capture", "fit", "taxonomy"):
+        ours, other = (getattr(b.manifest, name) for b in (bundle, against))
+        if ours != other:
+            raise BundleError(f"the two bundles differ in their {name}: {ours}; {other}")
 
 
 def _graders(expected: Mapping[str, object]) -> list[str]:

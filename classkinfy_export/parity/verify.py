@@ -84,6 +84,7 @@ def verify(
     *,
     labels: Labels | None = None,
     recipe: ParityRecipe | None = None,
+    against: Bundle | None = None,
     names: Sequence[str] | None = None,
     threads: int | None = None,
     cache: Path | None = None,
@@ -96,6 +97,7 @@ def verify(
         images: photos; none means the bundle's golden vectors.
         labels: of all of the photos or some, to tell what a runtime changes in the figures.
         recipe: what is asked; the bundle's own by default.
+        against: another bundle, such as the last release, to be the reference instead.
         names: runtimes; None means all that the bundle holds a format for.
         threads: for every runtime; None means one a core.
         cache: a folder for what was seen, see ``observe``.
@@ -120,6 +122,7 @@ def verify(
         bundle,
         images,
         recipe=recipe,
+        against=against,
         names=names,
         threads=threads,
         cache=cache,

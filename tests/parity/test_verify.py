@@ -17,6 +17,7 @@ from classkinfy_export import resampling
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
+from classkinfy_export.errors import BundleError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.parity.verify import ParityReport, verify
@@ -320,3 +321,24 @@ def test_an_infinite_difference_is_kept_as_one(
     assert ("onnxruntime", "staged", "embedding") in failing(first)
     assert again == first
     assert json.dumps(again.model_dump(mode="json")) == json.dumps(first.model_dump(mode="json"))
+
+
+def test_a_bundle_is_compared_with_another_in_the_same_runtime(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def perturb(model: onnx.ModelProto) -> None:
+        tensor = largest(model)
+        values = numpy_helper.to_array(tensor) * np.float32(1.5)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+
+    old = Bundle.open(trunk_bundle)
+    same = verify(old, photos, against=old, names=ONNX)
+    assert same.passed
+    assert same.reference == f"small {old.sha256[:12]}"
+    assert {t.minimum_tolerance for t in same.tensors} == {0.0}, "the same kernels"
+    new = altered(trunk_bundle, tmp_path / "bundle", "classify", perturb)
+    changed = verify(new, photos, against=old, names=("onnxruntime", "litert"))
+    assert {t[0] for t in failing(changed)} == {"onnxruntime"}
+    assert any(t.minimum_tolerance == 0.0 for t in changed.tensors if t.tensor == "clean")
+    with pytest.raises(BundleError, match="compared on photos: give --images"):
+        verify(new, against=old)
