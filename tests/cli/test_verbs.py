@@ -142,7 +142,7 @@ def test_verify_without_images_replays_the_golden_vectors(
     assert report["images"] == len(json.loads((bundle / "golden/golden.json").read_text())["cases"])
     assert report["not_run"] == []
     pairs = {(row["runtime"], row["form"]) for row in report["decisions"]}
-    runtimes = ("pytorch", "onnxruntime", "litert")
+    runtimes = ("pytorch", "onnxruntime", "litert", "litert-reference", "tensorflow")
     assert pairs == {(r, f) for r in runtimes for f in ("staged", "fused")}
     evidence = json.loads((bundle / "evidence/golden.json").read_text())
     assert evidence == {"manifest_sha256": Bundle.open(bundle).sha256, **report}

@@ -109,13 +109,13 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
     assert bundle.manifest.stage("grade_melanoma").outputs[0].shape == (1, 2)
     assert bundle.manifest.weights_licence == "MIT"
     assert not bundle.manifest.hair_removal, "as it was trained"
-    report = verify(bundle, sorted(data.glob("*.jpg"))[::6])
+    runtime = "litert" if "litert" in formats else "onnxruntime"
+    report = verify(bundle, sorted(data.glob("*.jpg"))[::6], names=[runtime])
     assert report.failures() == []
-    assert len({d.runtime for d in report.decisions}) == formats.count(",")
     assert {t.tensor for t in report.tensors} >= {"severity", "preliminary", "features"}
     # Neither side is a multiple of the mask's eight pixels.
     masks = [t for t in report.tensors if t.tensor == "lesion_mask"]
-    assert [t.tolerance for t in masks] == [0.0] * formats.count(",")
+    assert [t.tolerance for t in masks] == [0.0]
 
 
 def test_without_experts_masks_the_graders_learn_from_the_screens(
