@@ -125,7 +125,13 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def choose(images: Sequence[Path], most: int | None) -> list[Path]:
-    """Return at most so many images, evenly spaced; all without a limit."""
+    """Return at most so many images, evenly spaced; all without a limit.
+
+    Raises:
+        ImageError: the limit leaves none.
+    """
+    if most is not None and most < 1:
+        raise ImageError(f"a limit of {most} leaves no image", hint="give 1 or more")
     if most is None or most >= len(images):
         return list(images)
     return [images[i * len(images) // most] for i in range(most)]

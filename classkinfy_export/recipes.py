@@ -29,7 +29,20 @@ from classkinfy_export.taxonomy import Taxonomy
 FormatName = Literal["pytorch", "onnx", "litert"]
 Form = Literal["staged", "fused"]
 Precision = Literal["fp32"]
+RuntimeName = Literal[
+    "pytorch",
+    "onnxruntime",
+    "litert",
+    "litert-reference",
+    "tensorflow",
+    "arm64-onnxruntime",
+    "arm64-litert",
+    "arm64-a53-onnxruntime",
+    "arm64-a53-litert",
+]
 
+BUNDLE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+"""Part of file names."""
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
 
 
@@ -218,11 +231,22 @@ class RuntimeParity(_Frozen):
     """At most so many, evenly spaced; None of a runtime that is fast enough for all."""
     looser: float = Field(1.0, ge=1)
     """Its tolerances are so many times the recipe's; exact tensors stay exact."""
-    flips: int | None = Field(0, ge=0)
-    """Images with another decision, at most; None leaves it to ``flip_rate``."""
+    flips: Annotated[int, Field(ge=0)] | Literal["any"] = 0
+    """Images with another decision, at most; ``any`` leaves it to ``flip_rate``."""
     flip_rate: float = Field(0.003, gt=0, lt=1)
     """Largest share of such images. To prove it takes ``ln .05 / ln(1 - rate)`` of them without
     one: 998 for 0.3 %. Of fewer not one may differ, and it is said that nothing is proven."""
+
+
+_EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
+_ASKED: dict[RuntimeName, dict[str, Any]] = {
+    "litert-reference": {"images": 100, "looser": 10.0, "flip_rate": 0.03},
+    "arm64-onnxruntime": _EMULATED,
+    "arm64-litert": _EMULATED,
+    "arm64-a53-onnxruntime": _EMULATED,
+    "arm64-a53-litert": _EMULATED,
+}
+"""Of slow runtimes, and of those whose kernels add up in another order."""
 
 
 class ParityRecipe(_Frozen):
@@ -236,19 +260,28 @@ class ParityRecipe(_Frozen):
     embedding: float = Field(1e-3, ge=0)
     close_call: float = Field(0.02, gt=0, le=1)
     """How near the two likeliest classes are, for a small change to matter."""
-    runtimes: dict[str, RuntimeParity] = {
-        "litert-reference": RuntimeParity(images=100, looser=10.0, flip_rate=0.03),
-        **{
-            f"arm64{core}-{name}": RuntimeParity(images=20, looser=10.0, flip_rate=0.15)
-            for core in ("", "-a53")
-            for name in ("onnxruntime", "litert")
-        },
+    runtimes: dict[RuntimeName, RuntimeParity] = {
+        name: RuntimeParity(**asked) for name, asked in _ASKED.items()
     }
-    """Of runtimes that are asked something else than the others; which ask ``RuntimeParity()``."""
+    """What is asked of some else than of others. What a recipe says is laid over what slow
+    runtimes are asked by default, field by field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _laid_over_defaults(cls, content: Any) -> Any:  # noqa: ANN401  (not validated yet)
+        given = content.get("runtimes") if isinstance(content, dict) else None
+        if not isinstance(given, dict):
+            return content
+        merged: dict[Any, Any] = {**_ASKED, **given}
+        for name, asked in _ASKED.items():
+            if isinstance(given.get(name), dict):
+                merged[name] = {**asked, **given[name]}
+        return {**content, "runtimes": merged}
 
     def of(self, runtime: str) -> RuntimeParity:
         """Return what is asked of a runtime."""
-        return self.runtimes.get(runtime, RuntimeParity())
+        own = (asked for name, asked in self.runtimes.items() if name == runtime)
+        return next(own, RuntimeParity())
 
     def tolerance(self, runtime: str, tensor: str) -> float:
         """Return the largest absolute difference of a tensor that passes; 0 of exact ones."""
@@ -263,7 +296,7 @@ _TOLERATED = ("preliminary", "features", "probabilities", "confidence", "severit
 class ExportRecipe(_Frozen):
     """What a bundle holds."""
 
-    name: str = Field("mobile", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field("mobile", pattern=BUNDLE_NAME)
     taxonomy: Taxonomy | None = None
     """Only for checkpoints that do not carry their own."""
     capture: Capture = Capture(height=450, width=600)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# TensorBoard is not to import TensorFlow, see training.task.
+sys.modules["tensorboard.compat.notf"] = ModuleType("notf")
 os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narrow terminal
 
 import pytest

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import Manifest
 from classkinfy_export.contract import QualityRule
 from classkinfy_export.errors import RecipeError
@@ -18,6 +19,9 @@ from classkinfy_export.recipes import (
     ExportRecipe,
     GraderRecipe,
     NetworkRecipe,
+    ParityRecipe,
+    RuntimeName,
+    RuntimeParity,
     TrainRecipe,
     explain,
     load,
@@ -149,6 +153,8 @@ def test_a_key_in_a_dict_of_models_is_answered_with_the_models_keys() -> None:
         ),
         (ExportRecipe, {"working_size": {"height": 1080, "width": 1440}}, "megapixel"),
         (ExportRecipe, {"parity": {"probabilities": float("nan")}}, "parity.probabilities"),
+        (ExportRecipe, {"parity": {"runtimes": {"onnx": {}}}}, "parity.runtimes.onnx"),
+        (ExportRecipe, {"parity": {"runtimes": {"litert": {"flips": "some"}}}}, "flips"),
         (ExportRecipe, {"hair_removal": "perhaps"}, "hair_removal"),
         (ExportRecipe, {"name": "Mobile"}, "name"),
         (ExportRecipe, {"name": "../mobile"}, "name"),
@@ -284,3 +290,15 @@ def test_recipes_cannot_be_changed_after_they_were_checked() -> None:
     recipe = ExportRecipe()
     with pytest.raises(ValidationError, match="frozen"):
         recipe.name = "other"
+
+
+def test_what_a_recipe_asks_of_a_runtime_is_laid_over_what_slow_ones_are_asked() -> None:
+    assert ParityRecipe().of("litert-reference").images == 100
+    given = {"litert": {"flips": "any"}, "litert-reference": {"images": 7}}
+    recipe = parse({"runtimes": given}, ParityRecipe)
+    assert recipe.of("litert") == RuntimeParity(flips="any")
+    assert recipe.of("litert-reference") == RuntimeParity(images=7, looser=10.0, flip_rate=0.03)
+    assert recipe.of("arm64-litert").images == 20
+    assert recipe.of("onnxruntime") == RuntimeParity()
+    assert ParityRecipe.model_validate(recipe.model_dump(exclude_none=True)) == recipe
+    assert set(get_args(RuntimeName)) == set(runtimes.NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from classkinfy_export.recipes import explain
 def command(
     bundle: BundlePath,
     runtimes: Annotated[
-        str | None, typer.Option(help="Comma-separated; all that are installed by default.")
+        str | None, typer.Option(help="Comma-separated; by default those that an app has.")
     ] = None,
     threads: Annotated[str, typer.Option(help="Thread counts, comma-separated.")] = "1,2",
     n: Annotated[int, typer.Option("--n", min=3, help="Timed answers a configuration.")] = 60,
@@ -112,11 +113,13 @@ def _baseline(path: Path) -> CostReport:
 
 def _share(text: str) -> float:
     try:
-        return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
-        raise ClasskinfyError(
-            f"--max-regression {text!r} is no share", hint="as 2% or 0.02"
-        ) from None
+        share = math.nan
+    # A plain 2 is more likely two percent than three times the cost.
+    if not 0.0 <= share < (math.inf if text.endswith("%") else 1.0):
+        raise ClasskinfyError(f"--max-regression {text!r} is no share", hint="as 2% or 0.02")
+    return share
 
 
 def show_costs(result: CostReport, before: CostReport | None) -> None:

@@ -88,10 +88,8 @@ def command(
     if names is None and asked is None and other is None:  # nothing else replaces a whole one
         terminal.keep_evidence(opened, "parity" if found else "golden", document)
     if not result.passed:
-        if not result.tensors:
-            raise BundleError(
-                "no runtime could run: " + "; ".join(n.reason for n in result.not_run)
-            )
+        if result.nothing_ran is not None:
+            raise BundleError(result.nothing_ran)
         raise GateFailedError("parity does not hold: " + "; ".join(result.failures()))
 
 
@@ -132,6 +130,10 @@ def show(result: ParityReport) -> None:
     for missing in result.not_run:
         terminal.out.print(
             f"[yellow]not run[/] {missing.runtime}: {terminal.plain(missing.reason)}"
+        )
+    if result.not_covered:
+        terminal.out.print(
+            f"[yellow]no image reached[/] {', '.join(result.not_covered)}: give more images"
         )
     terminal.out.print("[green]parity holds[/]" if result.passed else "[red]parity fails[/]")
 
@@ -194,11 +196,11 @@ def _failed(rows: list[TensorParity]) -> Table:
 
 def _changes(result: ParityReport) -> Table:
     shown = ("balanced_accuracy", "auroc", "ece", "sensitivity", "specificity")
-    first = result.labelled[0].paired
     table = terminal.table(
-        f"Change on {first.images} labelled images of {first.lesions} lesions, 95 % interval",
+        "Change on labelled images, 95 % interval by bootstrap over lesions",
         "runtime",
         "form",
+        ">images",
         *(f">{name.replace('_', ' ')}" for name in shown),
         ">lost, gained",
         ">McNemar's p",
@@ -213,7 +215,14 @@ def _changes(result: ParityReport) -> Table:
                 else ""
             )
         only = f"{row.paired.lost}, {row.paired.gained}"
-        table.add_row(row.runtime, row.form, *cells, only, f"{row.paired.mcnemar_p:.2g}")
+        table.add_row(
+            row.runtime,
+            row.form,
+            str(row.paired.images),
+            *cells,
+            only,
+            f"{row.paired.mcnemar_p:.2g}",
+        )
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -69,21 +70,29 @@ def install(report: Report = lambda what, done, total: None) -> dict[str, str]:
         the packages' versions.
 
     Raises:
-        MissingDependencyError: this is no Debian or derivative, or a package is not to be had.
+        MissingDependencyError: this is no Debian or derivative, a package is not to be had, or the
+            folder holds something else.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise MissingDependencyError(
             "the ARM64 runtimes are set up from Debian's packages, and apt-get is not here",
             hint="run it on Debian 12, or in a container of it",
         )
+    if folder().is_dir() and any(folder().iterdir()) and not (folder() / INSTALLED).is_file():
+        raise MissingDependencyError(
+            f"{folder()} holds something that is no emulated machine",
+            hint="give CLASSKINFY_ARM64 a folder that is empty or not there",
+        )
     versions = {name: found for name in _WHEELS if (found := _version(name)) is not None}
     with files.new_folder(folder(), overwrite=True) as made:
         report("emulator", 0, 4)
         _host(made)
+        told = _run([str(made / "host" / EMULATOR), "--version"], made, made / "host" / LIBRARIES)
+        versions["qemu"] = told.split("version ", 1)[-1].split(" ", 1)[0]
         report("ARM64 Python", 1, 4)
         _unpack(made, made / "root", _DEBIAN, foreign=True)
         report("runtimes", 2, 4)
-        _wheels(made, versions)
+        _wheels(made, {name: versions[name] for name in _WHEELS if name in versions})
         report("cores", 3, 4)
         for cpu in CPUS:
             _machine(made, cpu)
@@ -176,10 +185,19 @@ def _machine(made: Path, cpu: Cpu) -> None:
         (system / name).write_text(f"0-{_CORES - 1}\n", encoding="utf-8")
 
 
-def _run(command: Sequence[str], where: Path) -> None:
-    ran = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str], where: Path, libraries: Path | None = None) -> str:
+    found = {} if libraries is None else {"LD_LIBRARY_PATH": str(libraries)}
+    ran = subprocess.run(
+        command,
+        cwd=where,
+        env={**os.environ, **found},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if ran.returncode:
         last = (ran.stderr or ran.stdout).strip().splitlines()[-1:] or ["it said nothing"]
         raise MissingDependencyError(
             f"{' '.join(command[:2])} failed with {ran.returncode}: {last[0]}"
         )
+    return ran.stdout

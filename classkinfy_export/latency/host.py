@@ -169,6 +169,9 @@ def _configurations(
         if runtime.version() is None:
             not_run[name] = f"not installed: {runtime.hint()}"
             continue
+        if not runtime.in_process:
+            not_run[name] = "it runs in a process of its own, and is not timed as an app's"
+            continue
         stages = {stage for model in held for stage in model.entries}
         forms: list[Form] = ["staged"] if "prepare" in stages else []
         if PIPELINE in stages and name != BASELINE:

@@ -59,11 +59,19 @@ class CostReport(_Frozen):
 
         Args:
             baseline: counted before.
-            most: the share, as 0.02; also of what is in the baseline and was not counted now.
+            most: the share, as 0.02. Of the runtimes counted now, each stage of the baseline must
+                be there.
+
+        Raises:
+            BundleError: the baseline has none of these runtimes.
         """
         now = {row.key: row.instructions for row in self.rows}
+        counted = {row.runtime for row in self.rows}
+        before = [row for row in baseline.rows if row.runtime in counted]
+        if not before:
+            raise BundleError("the baseline counts none of these runtimes", hint="count it anew")
         lines = []
-        for row in baseline.rows:
+        for row in before:
             name = " ".join(row.key)
             if row.key not in now:
                 lines.append(f"{name}: counted before, and not now")

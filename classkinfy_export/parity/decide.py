@@ -136,8 +136,8 @@ def decisions(
     flips, images = int(any_flip.sum()), len(pairs)
     asked = recipe.of(runtime)
     bound, needed = upper_bound(flips, images), images_needed(asked.flip_rate)
-    proven = bound <= asked.flip_rate
-    within = asked.flips is None or flips <= asked.flips
+    proven = bound <= asked.flip_rate or (flips == 0 and images >= needed)
+    within = asked.flips == "any" or flips <= asked.flips
     return DecisionParity(
         runtime=runtime,
         precision=precision,

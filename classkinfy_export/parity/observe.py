@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ import classkinfy_export
 from classkinfy_export import machine, runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, MissingDependencyError
-from classkinfy_export.frame import choose, frame
+from classkinfy_export.frame import Pixels, choose, frame
 from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.recipes import Form, ParityRecipe
@@ -64,10 +65,13 @@ class Observations:
     """All that was seen."""
 
     images: int = 0
+    """Different ones: a copy of one proves nothing more."""
     seen: dict[Key, list[tuple[str, Observation]]] = field(default_factory=dict)
     """Each image's name, and what was seen of it."""
     not_run: dict[str, str] = field(default_factory=dict)
-    """Runtimes that did not run, and why."""
+    """Runtimes, or forms of them, that did not run, and why."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Likewise, those that could not go on."""
     reference: str = ""
     conditions: dict[str, str] = field(default_factory=dict)
 
@@ -112,6 +116,8 @@ def observe(
     if against is not None:
         reference = f"{against.manifest.name} {against.sha256[:12]}"
     found = Observations(reference=reference, conditions=_conditions(threads))
+    if names is not None and itself in names:
+        found.not_run[REFERENCE] = "it is the reference"
     with ExitStack() as stack:
         sessions = _open(bundle, wanted, threads, found, stack, explicit=names is not None)
         if not images:
@@ -121,6 +127,9 @@ def observe(
                 references: Callable[[Key], Session] = _Reference(bundle, threads)
             else:
                 others = _open(against, wanted, threads, found, stack, explicit=names is not None)
+                for key in sessions.keys() ^ others.keys():
+                    which = "this bundle" if key in others else "the other bundle"
+                    found.not_run[_name(key)] = f"{which} does not hold it"
                 sessions = {key: own for key, own in sessions.items() if key in others}
                 references = others.__getitem__
             about = {**found.conditions, "reference": found.reference}
@@ -165,10 +174,11 @@ def _on_golden(
     for done, case in enumerate(cases, start=1):
         found.images += 1
         graders = _graders(case.expected)
-        for key, session in sessions.items():
-            actual = session.run(case.image, also_grade=graders)
-            observation = _observation(case.name, case.expected, actual)
-            found.seen[key].append((case.name, observation))
+        for key in [key for key in sessions if _name(key) not in found.failed]:
+            actual = _run(sessions, key, case.name, case.image, graders, found)
+            if actual is not None:
+                observation = _observation(case.name, case.expected, actual, key.form == "staged")
+                found.seen[key].append((case.name, observation))
         progress(done, len(cases))
 
 
@@ -185,26 +195,62 @@ def _on_photos(
     manifest = bundle.manifest
     graded = [spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None]
     chosen = {key: set(choose(images, recipe.of(key.runtime).images)) for key in sessions}
-    for done, path in enumerate(images, start=1):
+    used = [path for path in images if any(path in ours for ours in chosen.values())]
+    known: set[str] = set()
+    for done, path in enumerate(used, start=1):
+        progress(done - 1, len(used))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        found.images += 1
-        ours = [key for key in sessions if path in chosen[key]]
-        missing = [key for key in ours if digest not in kept[key].seen]
-        if missing:
-            image = frame(path, manifest.capture, manifest.fit)
-            # Every grader gets its turn, also one that is seldom routed to.
-            turn = [graded[int(digest[:8], 16) % len(graded)]] if graded else []
-            expected: dict[int, dict[str, Array]] = {}
-            for key in missing:
-                reference = references(key)  # of all keys the same, or each key's own
-                if id(reference) not in expected:
-                    expected[id(reference)] = reference.run(image, also_grade=turn)
-                wanted = expected[id(reference)]
-                actual = sessions[key].run(image, also_grade=_graders(wanted))
-                kept[key].add(_observation(digest, wanted, actual))
+        if digest in known:
+            continue
+        # Every grader gets its turn, also one that is seldom routed to.
+        turn = [graded[len(known) % len(graded)]] if graded else []
+        known.add(digest)
+        name = _printable(path.stem)
+        ours = [key for key in sessions if path in chosen[key] and _name(key) not in found.failed]
+        missing = [key for key in ours if not kept[key].has(digest, turn)]
+        image = frame(path, manifest.capture, manifest.fit) if missing else None
+        expected: dict[int, dict[str, Array]] = {}
+        for key in missing:
+            assert image is not None
+            reference = references(key)  # of all keys the same, or each key's own
+            if id(reference) not in expected:
+                expected[id(reference)] = reference.run(image, also_grade=turn)
+            wanted = expected[id(reference)]
+            actual = _run(sessions, key, name, image, _graders(wanted), found)
+            if actual is not None:
+                whole = key.form == "staged" or reference.form == key.form
+                kept[key].add(_observation(digest, wanted, actual, whole))
         for key in ours:
-            found.seen[key].append((path.stem, kept[key].seen[digest]))
-        progress(done, len(images))
+            if kept[key].has(digest, turn):
+                found.seen[key].append((name, kept[key].seen[digest]))
+    found.images = len(known)
+    progress(len(used), len(used))
+
+
+def _run(
+    sessions: dict[Key, Session],
+    key: Key,
+    name: str,
+    image: Pixels,
+    graders: Sequence[str],
+    found: Observations,
+) -> dict[str, Array] | None:
+    """Run one image; a runtime that cannot is told of, and does not keep the others from it."""
+    try:
+        return sessions[key].run(image, also_grade=graders)
+    except BundleError as error:
+        found.failed[_name(key)] = f"it failed on {name}: {error.message}"
+        found.seen[key].clear()
+        return None
+
+
+def _name(key: Key) -> str:
+    return f"{key.runtime} {key.form}"
+
+
+def _printable(name: str) -> str:
+    """Replace what neither a terminal nor XML takes: control characters and lone surrogates."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 class _Reference:
@@ -225,7 +271,7 @@ def _check(bundle: Bundle, against: Bundle, images: Sequence[Path]) -> None:
     """Raise BundleError where two bundles cannot be compared on photos."""
     if not images:
         raise BundleError("two bundles are compared on photos", hint="give --images")
-    for name in ("capture", "fit", "taxonomy"):
+    for name in ("capture", "fit", "taxonomy", "quality_rules"):
         ours, other = (getattr(b.manifest, name) for b in (bundle, against))
         if ours != other:
             raise BundleError(f"the two bundles differ in their {name}: {ours}; {other}")
@@ -236,10 +282,21 @@ def _graders(expected: Mapping[str, object]) -> list[str]:
 
 
 def _observation(
-    image: str, expected: Mapping[str, Array | str], actual: Mapping[str, Array]
+    image: str, expected: Mapping[str, Array | str], actual: Mapping[str, Array], whole: bool
 ) -> Observation:
+    """Compare one image's tensors.
+
+    Args:
+        image: what it is kept as.
+        expected: the reference's, numbers or hashes.
+        actual: the runtime's.
+        whole: whether it is to give all that the reference gives; a fused graph gives less.
+    """
     differences = {}
-    for tensor in sorted(expected.keys() & actual.keys()):
+    for tensor in sorted(expected if whole else expected.keys() & actual.keys()):
+        if tensor not in actual:
+            differences[tensor] = compare.Difference(largest=math.inf)
+            continue
         wanted, given = expected[tensor], actual[tensor]
         differences[tensor] = (
             compare.equality(golden.digest(given) == wanted)
@@ -247,7 +304,7 @@ def _observation(
             else compare.difference(
                 wanted,
                 given,
-                nan_is_equal=tensor.startswith("severity"),
+                nan_is_equal=tensor == "severity",  # of what is not graded
                 distribution=tensor in ("probabilities", "preliminary"),
             )
         )
@@ -291,6 +348,11 @@ class _Kept:
         self._file = path.open("a", encoding="utf-8")
         if path.stat().st_size:
             self._file.write("\n")
+
+    def has(self, image: str, graders: Sequence[str]) -> bool:
+        """Whether an image was seen, and these graders on it."""
+        seen = self.seen.get(image)
+        return seen is not None and all(f"severity_{dx}" in seen.differences for dx in graders)
 
     def add(self, observation: Observation) -> None:
         self.seen[observation.image] = observation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
 from classkinfy_export.parity.labels import Labels
-from classkinfy_export.parity.observe import Key, Observations, Progress, observe
+from classkinfy_export.parity.observe import Key, Observation, Observations, Progress, observe
 from classkinfy_export.recipes import ParityRecipe
 
 _PREPROCESSING = ("prepare", "screen")
@@ -30,10 +30,14 @@ class _Frozen(BaseModel):
 
 
 class NotRun(_Frozen):
-    """A runtime that was asked for and did not run. It did not pass."""
+    """A runtime, or a form of it, that did not run, or not to its end. It did not pass."""
 
     runtime: str
     reason: str
+    broke: bool = False
+    """Whether it ran, and could not go on."""
+    failed: bool = False
+    """Whether the gate fails for it: it broke, or was asked for by name."""
 
 
 class LabelledParity(_Frozen):
@@ -56,6 +60,8 @@ class ParityReport(_Frozen):
     decisions: tuple[DecisionParity, ...]
     labelled: tuple[LabelledParity, ...] = ()
     not_run: tuple[NotRun, ...]
+    not_covered: tuple[str, ...] = ()
+    """Graders that no image was given to, as ``onnxruntime staged: grade_mel``."""
     conditions: dict[str, str]
     passed: bool
 
@@ -74,8 +80,16 @@ class ParityReport(_Frozen):
             for d in self.decisions
             if not d.passed
         ]
-        lines += [f"{missing.runtime} did not run: {missing.reason}" for missing in self.not_run]
+        lines += [f"{m.runtime} did not run: {m.reason}" for m in self.not_run if m.failed]
         return lines
+
+    @property
+    def nothing_ran(self) -> str | None:
+        """Why no runtime could be compared; None when one was."""
+        if self.tensors or any(missing.broke for missing in self.not_run):
+            return None
+        reasons = "; ".join(f"{m.runtime}: {m.reason}" for m in self.not_run)
+        return f"no runtime could run: {reasons or 'the bundle holds nothing to compare'}"
 
 
 def verify(
@@ -105,7 +119,7 @@ def verify(
 
     Returns:
         the report; ``passed`` is False when a gate failed, when nothing ran, or when a runtime
-        that was asked for by name did not run.
+        that was asked for by name did not run, or one could not go on.
 
     Raises:
         BundleError: no reference, or no golden vectors, in the bundle.
@@ -165,13 +179,32 @@ def gate(
         images=found.images,
         tensors=tuple(tensors),
         decisions=tuple(taken),
-        not_run=tuple(NotRun(runtime=n, reason=why) for n, why in found.not_run.items()),
+        not_run=(
+            *(NotRun(runtime=n, reason=w, failed=all_must_run) for n, w in found.not_run.items()),
+            *(
+                NotRun(runtime=n, reason=w, broke=True, failed=True)
+                for n, w in found.failed.items()
+            ),
+        ),
+        not_covered=tuple(_not_covered(bundle.manifest, seen)),
         conditions=found.conditions,
         passed=bool(tensors)
         and not (all_must_run and found.not_run)
+        and not found.failed
         and all(t.passed for t in tensors)
         and all(d.passed for d in taken),
     )
+
+
+def _not_covered(
+    manifest: Manifest, seen: dict[Key, list[tuple[str, Observation]]]
+) -> Iterator[str]:
+    for key, observations in seen.items():
+        graded = {tensor for _, o in observations for tensor in o.differences}
+        for stage in manifest.stages:
+            given = stage.diagnosis is None or f"severity_{stage.diagnosis}" in graded
+            if key.form == "staged" and not given:
+                yield f"{key.runtime} {key.form}: {stage.name}"
 
 
 def _labelled(

@@ -24,7 +24,10 @@ class Check(NamedTuple):
 
 
 def checks(report: ParityReport) -> Iterator[Check]:
-    """Give every check of a report; what did not run is skipped, never passed."""
+    """Give every check of a report, the verdict last.
+
+    What did not run is skipped, never passed, and fails where it was asked for by name.
+    """
     rows: dict[tuple[str, str], list[int]] = {}
     for number, row in enumerate(report.tensors):
         key = (f"{row.runtime}.{row.precision}.{row.form}", f"{row.gate}: {row.stage}")
@@ -49,7 +52,12 @@ def checks(report: ParityReport) -> Iterator[Check]:
         group = f"{d.runtime}.{d.precision}.{d.form}"
         yield Check(group, "decisions", (line,), () if d.passed else (line + flipped,))
     for missing in report.not_run:
-        yield Check(missing.runtime, "not run", (), (), missing.reason)
+        if missing.failed:
+            yield Check(missing.runtime, "not run", (), (missing.reason,))
+        else:
+            yield Check(missing.runtime, "not run", (), (), missing.reason)
+    verdict = () if report.passed else tuple(report.failures()) or (report.nothing_ran or "",)
+    yield Check("all", "verdict", tuple(f"not covered: {w}" for w in report.not_covered), verdict)
 
 
 def junit(report: ParityReport) -> str:

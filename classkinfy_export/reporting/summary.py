@@ -37,6 +37,8 @@ def summary(report: ParityReport) -> str:
         )
     for missing in report.not_run:
         lines.append(f"| {_cell(missing.runtime)} | not run: {_cell(missing.reason)} |")
+    if report.not_covered:
+        lines += ["", f"Not covered by so few images: {', '.join(report.not_covered)}."]
     return "\n".join([*lines, "", f"_{DISCLAIMER}_", ""])
 
 

@@ -33,7 +33,7 @@ def folder() -> Path:
     """Return where the emulated machine is: ``CLASSKINFY_ARM64``, or in the user's cache."""
     given = os.environ.get("CLASSKINFY_ARM64")
     if given:
-        return Path(given)
+        return Path(given).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "classkinfy" / "arm64"
 
@@ -64,6 +64,7 @@ class Arm64Runtime(Runtime):
     cpu: ClassVar[Cpu] = "cortex-a76"
     kind: ClassVar[str]
     on_request: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
     module: ClassVar[str] = ""
     extra: ClassVar[str] = ""
 
@@ -73,7 +74,8 @@ class Arm64Runtime(Runtime):
         if not path.is_file():
             return None
         versions: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return versions.get(self.package)
+        found = versions.get(self.package)
+        return None if found is None else f"{found} on QEMU {versions.get('qemu', '')}".rstrip()
 
     def hint(self) -> str:
         """Return how to install it."""

@@ -134,6 +134,8 @@ class Runtime(ABC):
     """The extra of this package that installs it, empty for the core."""
     on_request: ClassVar[bool] = False
     """Whether it runs only when it is named, for it is slow."""
+    in_process: ClassVar[bool] = True
+    """Whether its time and memory are this process's."""
 
     def version(self) -> str | None:
         """Return the installed version, None when the runtime is not installed."""
@@ -142,7 +144,9 @@ class Runtime(ABC):
         try:
             return importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
-            return "unknown"  # another distribution of the same module, such as onnxruntime-gpu
+            # Another distribution of the same module, such as onnxruntime-gpu.
+            others = importlib.metadata.packages_distributions().get(self.module, ())
+            return ", ".join(f"{o} {importlib.metadata.version(o)}" for o in others) or "unknown"
 
     def hint(self) -> str:
         """Return how to install it."""

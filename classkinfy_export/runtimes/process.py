@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -94,13 +95,18 @@ class ProcessEngine(Engine):
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
             )
+        process = self._process
         try:
-            worker.write(cast(BinaryIO, self._process.stdin), dict(head), arrays)
-            answer, given = worker.read(cast(BinaryIO, self._process.stdout))
-        except (EOFError, OSError):
-            code = self._process.wait()
-            self._process = None
-            self._opened.clear()
+            worker.write(cast(BinaryIO, process.stdin), dict(head), arrays)
+            answer, given = worker.read(cast(BinaryIO, process.stdout))
+        except BaseException as error:
+            # Also when interrupted: the answer to this is not to be taken for that to the next.
+            if not isinstance(error, EOFError | OSError):
+                process.kill()
+            code = process.wait()
+            self._forget(process)
+            if not isinstance(error, EOFError | OSError | ValueError):
+                raise
             raise BundleError(
                 f"the process of runtime {self.kind} ended with {code}: {self._last_words()}"
             ) from None
@@ -120,7 +126,14 @@ class ProcessEngine(Engine):
         """End the process."""
         if self._process is not None:
             self._process.communicate()
-            self._process = None
+            self._forget(self._process)
+
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was still to be written
+                    pipe.close()
+        self._process = None
         self._opened.clear()
 
     def __del__(self) -> None:

@@ -18,6 +18,7 @@ class TensorflowRuntime(Runtime):
     package: ClassVar[str] = "tensorflow-cpu"
     module: ClassVar[str] = "tensorflow"
     extra: ClassVar[str] = "tensorflow"
+    in_process: ClassVar[bool] = False
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         return ProcessEngine(bundle, self.format, precision, threads, kind=self.name)

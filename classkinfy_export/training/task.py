@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import lightning
@@ -260,6 +262,9 @@ def fit(
         assert isinstance(module, Network)
         _freeze(module, recipe.freeze_stages)
     _keep_memory()
+    # TensorBoard imports TensorFlow where it is installed, for file systems that are not used
+    # here. Its LLVM and that of torch's triton do not live in one process; this name says no.
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     torch.manual_seed(seed)
     auxiliary = None
     if measures is None:

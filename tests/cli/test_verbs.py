@@ -149,11 +149,12 @@ def test_verify_without_images_replays_the_golden_vectors(
 
 
 def test_verify_with_images_compares_with_pytorch(
-    bundle: Path, photo: Path, classkinfy: Classkinfy, tmp_path: Path
+    bundle: Path, classkinfy: Classkinfy, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(5):
-        (tmp_path / "photos" / f"{number}.jpg").write_bytes(photo.read_bytes())
+        drawn = synthetic.lesion("nv", number, height=96, width=128).image
+        Image.fromarray(drawn).save(tmp_path / "photos" / f"{number}.jpg")
     ran = classkinfy("verify", bundle, "--images", tmp_path / "photos", "--limit", 2, *ONNX)
     assert ran.exit_code == 0
     assert "Largest |Δ| from pytorch, 2 images" in ran.stdout
@@ -304,6 +305,28 @@ def test_doctor_shows_the_extra_of_what_is_missing(
     monkeypatch.setattr(doctor, "examine", lambda: gone)
     words = classkinfy("doctor").stdout.replace("│", " ").split()
     assert "'classkinfy-export[litert]'" in words
+
+
+@pytest.mark.parametrize("share", ["2", "nan%", "inf", "-1%", "two"])
+def test_a_regression_that_is_no_share_is_refused(
+    bundle: Path, classkinfy: Classkinfy, share: str
+) -> None:
+    ran = classkinfy("bench", bundle, "--arm64", "--max-regression", share)
+    assert ran.exit_code == 2
+    assert f"--max-regression '{share}' is no share: as 2% or 0.02" in ran.error()
+
+
+def test_a_baseline_that_is_none_is_refused(
+    bundle: Path, classkinfy: Classkinfy, tmp_path: Path
+) -> None:
+    ran = classkinfy("bench", bundle, "--baseline", tmp_path / "gone.json")
+    assert "add --arm64" in ran.error()
+    ran = classkinfy("bench", bundle, "--arm64", "--baseline", tmp_path / "gone.json")
+    assert "gone.json cannot be read: No such file" in ran.error()
+    (tmp_path / "other.json").write_text('{"rows": []}')
+    ran = classkinfy("bench", bundle, "--arm64", "--baseline", tmp_path / "other.json")
+    assert "other.json is no baseline" in ran.error()
+    assert ran.exit_code == 2
 
 
 # export

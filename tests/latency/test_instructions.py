@@ -36,6 +36,14 @@ def test_only_what_costs_more_than_allowed_is_a_regression() -> None:
     assert line == f"{A76} fp32 prepare: 1,021 instructions, +2.1% of 1,000 (2.0% allowed)"
     (line,) = report(prepare=1000, classify=2000).regressions(before, 0.5)
     assert line == f"{A76} fp32 screen: counted before, and not now"
+    others = before.model_copy(
+        update={"rows": tuple(r.model_copy(update={"runtime": A53}) for r in before.rows)}
+    )
+    assert (
+        before.regressions(before.model_copy(update={"rows": before.rows + others.rows}), 0.0) == []
+    ), "what was not counted now is not missed"
+    with pytest.raises(BundleError, match="counts none of these runtimes"):
+        before.regressions(others, 0.02)
 
 
 def test_a_runtime_that_counts_nothing_is_refused(trunk_bundle: Path) -> None:

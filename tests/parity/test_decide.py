@@ -28,9 +28,11 @@ def answer(dx: str, second: str = "vasc", share: float = 0.6, **changes: int | N
 
 
 def decided(*pairs: tuple[Answer, Answer], asked: RuntimeParity | None = None) -> DecisionParity:
-    recipe = ParityRecipe(runtimes={"r": asked} if asked else {})
+    recipe = ParityRecipe(runtimes={"onnxruntime": asked} if asked else {})
     named = [(f"image{n}", before, after) for n, (before, after) in enumerate(pairs)]
-    return decisions(named, TAXONOMY, recipe, runtime="r", precision="fp32", form="staged")
+    return decisions(
+        named, TAXONOMY, recipe, runtime="onnxruntime", precision="fp32", form="staged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,8 @@ def test_a_gate_passes_on_its_bound_where_there_are_images_enough() -> None:
     assert decided(*[same] * 1000).proven
     assert not decided(flip, *[same] * 49).passed
     assert not decided(flip, *[same] * 5999).passed, "not one, unless the recipe allows it"
-    some = RuntimeParity(flips=None, flip_rate=0.005)
+    assert decided(*[same] * 1, asked=RuntimeParity(flip_rate=0.95)).proven
+    some = RuntimeParity(flips="any", flip_rate=0.005)
     assert decided(flip, *[same] * 999, asked=some).passed
     assert not decided(flip, flip, *[same] * 998, asked=some).passed, "6 in 1,000 at most in truth"
     assert not decided(flip, *[same] * 499, asked=some).passed, "too few to allow one"

@@ -342,3 +342,116 @@ def test_a_bundle_is_compared_with_another_in_the_same_runtime(
     assert any(t.minimum_tolerance == 0.0 for t in changed.tensors if t.tensor == "clean")
     with pytest.raises(BundleError, match="compared on photos: give --images"):
         verify(new, against=old)
+
+
+def test_a_runtime_or_form_that_one_of_two_bundles_lacks_is_not_run(
+    trunk_bundle: Path,
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    photos: list[Path],
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe.model_copy(
+        update={"formats": ("onnx",), "forms": ("fused",), "golden": False}
+    )
+    other = export.export(checkpoints("trunk"), recipe, tmp_path / "bundle")
+    bundle = Bundle.open(trunk_bundle)
+    named = verify(bundle, photos, against=other, names=ONNX)
+    assert not named.passed, "the staged form was asked for too"
+    assert [(m.runtime, m.reason) for m in named.not_run] == [
+        ("onnxruntime staged", "the other bundle does not hold it")
+    ]
+    usual = verify(other, photos, against=bundle)
+    assert usual.passed
+    assert "onnxruntime staged" in {m.runtime for m in usual.not_run}
+    assert {(d.runtime, d.form) for d in usual.decisions} == {("onnxruntime", "fused")}
+
+
+def test_a_tensor_that_is_not_given_any_more_is_missed(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(trunk_bundle, tmp_path / "bundle")
+    manifest = Bundle.open(trunk_bundle).manifest
+    stages = tuple(
+        stage.model_copy(
+            update={"outputs": tuple(t for t in stage.outputs if t.name != "lesion_mask")}
+        )
+        for stage in manifest.stages
+    )
+    writer.seal(tmp_path / "bundle", manifest.model_copy(update={"stages": stages}))
+    lost = Bundle.open(tmp_path / "bundle")
+    for report in (
+        verify(lost, names=ONNX),
+        verify(lost, photos, against=Bundle.open(trunk_bundle), names=ONNX),
+    ):
+        assert failing(report) == {("onnxruntime", "staged", "lesion_mask")}
+
+
+def test_every_grader_has_its_turn_and_one_without_is_told(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    bundle = Bundle.open(trunk_bundle)
+    graded = {s.name for s in bundle.manifest.stages if s.diagnosis}
+    few = verify(bundle, photos[:1], names=ONNX, cache=tmp_path)
+    assert few.passed
+    untold = {row.removeprefix("onnxruntime staged: ") for row in few.not_covered}
+    assert untold < graded
+    assert len(untold) >= len(graded) - 2
+    every = verify(bundle, photos[: len(graded)], names=ONNX, cache=tmp_path)
+    assert every.not_covered == ()
+    again = verify(bundle, photos[len(graded) - 1 :: -1], names=ONNX, cache=tmp_path)
+    assert again.not_covered == (), "in another order each image has another grader's turn"
+
+
+def test_copies_of_an_image_prove_nothing_more(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    copies = [shutil.copy(photos[0], tmp_path / f"{n}.png") for n in range(5)]
+    report = verify(Bundle.open(trunk_bundle), [Path(c) for c in copies], names=ONNX)
+    assert report.images == 1
+    assert {d.images for d in report.decisions} == {1}
+
+
+def test_a_runtime_that_cannot_go_on_fails_and_leaves_the_others(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def to_nan(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["number" if n == "probabilities" else n for n in node.output]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
+        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["probabilities"]))
+
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", to_nan)
+    report = verify(bundle, photos, names=("onnxruntime", "litert"))
+    assert not report.passed
+    (broken,) = report.not_run
+    assert broken.runtime == "onnxruntime staged"
+    assert broken.broke
+    assert "it failed on mel: the network gives [[nan" in broken.reason
+    assert {(d.runtime, d.form) for d in report.decisions if d.passed} == {
+        *(("litert", form) for form in ("staged", "fused")),
+        ("onnxruntime", "fused"),
+    }
+
+
+def test_a_severity_that_is_not_a_number_is_equal_only_where_nothing_is_graded(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    def to_nan(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["number" if n == "severity" else n for n in node.output]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
+        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["severity"]))
+
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "grade_mel", to_nan)
+    report = verify(bundle, photos, against=bundle, names=ONNX)
+    assert ("onnxruntime", "staged", "severity_mel") in failing(report), "NaN is no grade"
+
+
+def test_a_strange_name_does_not_break_a_report(
+    trunk_bundle: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    strange = tmp_path / "a\x01\udcff<b>.png"
+    strange.write_bytes(photos[0].read_bytes())
+    report = verify(Bundle.open(trunk_bundle), [strange], names=ONNX)
+    assert {t.worst_image for t in report.tensors} == {"a\ufffd\ufffd<b>"}

@@ -65,8 +65,11 @@ def test_a_machine_that_cannot_be_set_up_leaves_the_one_that_is_there(
     monkeypatch.setattr(arm64, "_unpack", refused)
     with pytest.raises(MissingDependencyError, match="no-such-package"):
         arm64.install()
-    assert runtimes.get("arm64-onnxruntime").version() == "1.0"
+    assert runtimes.get("arm64-onnxruntime").version() == "1.0 on QEMU"
     assert [path.name for path in tmp_path.iterdir()] == ["arm64"]
+    monkeypatch.setenv("CLASSKINFY_ARM64", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="holds something that is no emulated machine"):
+        arm64.install()
     monkeypatch.setattr(arm64.shutil, "which", lambda name: None)
     with pytest.raises(MissingDependencyError, match="apt-get is not here"):
         arm64.install()

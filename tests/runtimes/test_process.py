@@ -74,3 +74,19 @@ def test_it_ends_with_the_engine(engine: ProcessEngine) -> None:
     assert process is not None
     engine.close()
     assert process.returncode == 0
+
+
+def test_an_answer_that_was_not_waited_for_is_not_taken_for_the_next(
+    engine: ProcessEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    black = {"image": np.zeros_like(image(engine)["image"])}
+    wanted = engine.run("prepare", black)["quality"].copy()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("prepare", image(engine))
+    np.testing.assert_array_equal(engine.run("prepare", black)["quality"], wanted)
