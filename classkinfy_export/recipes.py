@@ -41,8 +41,6 @@ RuntimeName = Literal[
     "arm64-a53-litert",
 ]
 
-BUNDLE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
-"""Part of file names."""
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
 
 
@@ -296,7 +294,7 @@ _TOLERATED = ("preliminary", "features", "probabilities", "confidence", "severit
 class ExportRecipe(_Frozen):
     """What a bundle holds."""
 
-    name: str = Field("mobile", pattern=BUNDLE_NAME)
+    name: str = Field("mobile", pattern=r"^[a-z0-9][a-z0-9._-]*$")
     taxonomy: Taxonomy | None = None
     """Only for checkpoints that do not carry their own."""
     capture: Capture = Capture(height=450, width=600)

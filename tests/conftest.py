@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-# TensorBoard is not to import TensorFlow, see training.task.
-sys.modules["tensorboard.compat.notf"] = ModuleType("notf")
 os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narrow terminal
 
 import pytest
@@ -101,6 +99,11 @@ def _screen(taxonomy: Taxonomy) -> Checkpoint:
     profiles.scale.fill_(0.05)
     info = CheckpointInfo(role="screen", taxonomy=taxonomy, screen_version=SCREEN_VERSION)
     return Checkpoint(info, profiles, weights_sha256(profiles))
+
+
+def pytest_configure() -> None:
+    """Keep TensorBoard from importing TensorFlow beside torch, as ``training.task`` does."""
+    sys.modules["tensorboard.compat.notf"] = ModuleType("notf")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,17 +19,14 @@ from classkinfy_export.bundle.reader import Bundle
 def run(folder: Path, *arguments: object) -> tuple[int, str, ET.Element]:
     """Run pytest where there is no test but the plugin's."""
     given = [str(argument) for argument in arguments]
-    plugin = ["-p", "no:cacheprovider"]
+    plugin = ["-p", "no:cacheprovider", "-p", "no:anyio"]
     command = [sys.executable, "-m", "pytest", *plugin, "--rootdir", ".", "--junit-xml=out.xml"]
     ran = subprocess.run(
         [*command, *given], cwd=folder, capture_output=True, text=True, check=False
     )
     path = folder / "out.xml"
-    return (
-        ran.returncode,
-        ran.stdout,
-        ET.parse(path).getroot() if path.is_file() else ET.Element(""),
-    )
+    root = ET.parse(path).getroot() if path.is_file() else ET.Element("none")
+    return ran.returncode, ran.stdout + ran.stderr, root
 
 
 @pytest.fixture
@@ -47,6 +44,7 @@ def test_each_gate_is_a_test(trunk_bundle: Path, empty: Path) -> None:
     names = {case.get("name") for case in root.iter("testcase")}
     assert "onnxruntime.fp32.staged[preprocessing: prepare]" in names
     assert "onnxruntime.fp32.fused[decisions]" in names
+    assert "all[verdict]" in names
     assert f"{len(names)} passed" in text
 
 
@@ -77,6 +75,18 @@ def test_only_the_gate_of_what_is_wrong_fails(
     assert "onnxruntime.fp32.staged[preprocessing: screen]" in failed
     assert not any("fused" in str(name) or "prepare" in str(name) for name in failed)
     assert "preliminary: " in text
+
+
+def test_a_runtime_that_was_asked_for_and_did_not_run_fails(
+    trunk_bundle: Path, empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSKINFY_ARM64", str(tmp_path / "nowhere"))
+    code, text, root = run(
+        empty, "--classkinfy-bundle", trunk_bundle, "--classkinfy-runtimes", "arm64-litert"
+    )
+    assert code == 1, text
+    failed = {c.get("name") for c in root.iter("testcase") if c.find("failure") is not None}
+    assert failed == {"arm64-litert[not run]", "all[verdict]"}
 
 
 def test_without_a_bundle_it_adds_nothing(empty: Path) -> None:

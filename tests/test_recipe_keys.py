@@ -53,7 +53,8 @@ def keys(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
         return
     if isinstance(content, dict):
         for key, value in content.items():
-            yield (*path, key)
+            if path != ("parity", "runtimes"):  # names of runtimes
+                yield (*path, key)
             yield from keys(value, (*path, key))
     elif isinstance(content, list):
         for number, value in enumerate(content):

@@ -18,7 +18,7 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import BundleError
-from classkinfy_export.recipes import BUNDLE_NAME, FormatName, ParityRecipe, Precision, explain
+from classkinfy_export.recipes import FormatName, ParityRecipe, Precision, explain
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 
 SCHEMA_VERSION = 2
@@ -72,7 +72,7 @@ class Manifest(_Frozen):
     """``manifest.json``. Deterministic: no time, no path, no host."""
 
     schema_version: Literal[2] = 2
-    name: str = Field(pattern=BUNDLE_NAME)
+    name: str
     disclaimer: str = DISCLAIMER
     severity_notice: str = PROXY_NOTICE
     taxonomy: Taxonomy

@@ -330,13 +330,14 @@ class _Kept:
     def __init__(
         self, folder: Path | None, bundle: Bundle, key: Key, conditions: dict[str, str]
     ) -> None:
+        self.key = key
         self.seen: dict[str, Observation] = {}
         self._file: TextIO | None = None
         if folder is None:
             return
         given = json.dumps([bundle.sha256, *key, _toolkit(), conditions], sort_keys=True)
         name = hashlib.sha256(given.encode()).hexdigest()[:32]
-        path = folder / f"{bundle.manifest.name}-{key.runtime}-{key.form}-{name}.jsonl"
+        path = folder / f"{key.runtime}-{key.form}-{name}.jsonl"
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
@@ -350,9 +351,10 @@ class _Kept:
             self._file.write("\n")
 
     def has(self, image: str, graders: Sequence[str]) -> bool:
-        """Whether an image was seen, and these graders on it."""
+        """Whether an image was seen, and these graders on it; a fused graph runs what it routes."""
         seen = self.seen.get(image)
-        return seen is not None and all(f"severity_{dx}" in seen.differences for dx in graders)
+        wanted = [f"severity_{dx}" for dx in graders if self.key.form == "staged"]
+        return seen is not None and all(tensor in seen.differences for tensor in wanted)
 
     def add(self, observation: Observation) -> None:
         self.seen[observation.image] = observation

@@ -74,7 +74,7 @@ class ParityReport(_Frozen):
             if not t.passed
         ]
         lines += [
-            f"decisions: {d.runtime} {d.form}: {d.flips} of {d.images} differ"
+            f"decisions: {d.runtime} {d.form}: {d.flips} of {d.images} decisions differ"
             + (f", first {', '.join(d.flipped[:3])}" if d.flips else "")
             + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked"
             for d in self.decisions

@@ -43,7 +43,7 @@ def write(stream: BinaryIO, head: dict[str, Any], arrays: dict[str, Any]) -> Non
 def read(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a message. Raises EOFError at the stream's end."""
     line = stream.readline()
-    if not line:
+    if not line.endswith(b"\n"):
         raise EOFError
     head = json.loads(line)
     arrays = {}
