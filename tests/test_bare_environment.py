@@ -105,9 +105,10 @@ def test_it_verifies_the_golden_vectors_and_counts_nothing_else_as_passed(
     assert report["images"] == len(json.loads((bundle / "golden/golden.json").read_text())["cases"])
     assert {row["runtime"] for row in report["tensors"] + report["decisions"]} == {"onnxruntime"}
     not_run = {row["runtime"]: row["reason"] for row in report["not_run"]}
-    assert set(not_run) == {"pytorch", "litert"}
+    assert set(not_run) == {"pytorch", "litert", "litert-reference", "tensorflow"}
     assert not_run["pytorch"].endswith("pip install 'classkinfy-export[export]'")
     assert not_run["litert"].endswith("pip install 'classkinfy-export[litert]'")
+    assert not_run["tensorflow"].endswith("pip install 'classkinfy-export[tensorflow]'")
     text = bare.run("classkinfy", "inspect", bundle)
     assert text.returncode == 0
     assert "every hash matches" in text.stdout

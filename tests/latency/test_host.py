@@ -73,8 +73,11 @@ def test_percentiles_are_numpys_over_all_rounds(
 
 
 def test_a_bundle_that_no_runtime_here_can_run_is_an_error(trunk_bundle: Path) -> None:
+    bundle = Bundle.open(trunk_bundle)
     with pytest.raises(BundleError, match="is unknown"):
-        bench(Bundle.open(trunk_bundle), names=["tensorflow"])
+        bench(bundle, names=["nothing-such"])
+    with pytest.raises(BundleError, match="in a process of its own, and is not timed as an app"):
+        bench(bundle, names=["tensorflow"])
 
 
 def test_the_worker_counts_as_many_answers_as_it_was_asked_for(

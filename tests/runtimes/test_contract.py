@@ -14,6 +14,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import frame
+from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.runtimes.base import Engine
 from classkinfy_export.runtimes.session import Session
 
@@ -83,8 +84,11 @@ def test_exact_tensors_are_the_same_bytes_as_pytorchs(
         assert given[tensor].tobytes() == wanted[tensor].tobytes(), tensor
 
 
-def test_forms_agree_with_pytorch_on_lesions(engine: Engine, reference: Session) -> None:
+def test_forms_agree_with_pytorch_on_lesions(
+    engine: Engine, reference: Session, request: pytest.FixtureRequest
+) -> None:
     manifest = engine.bundle.manifest
+    looser = ParityRecipe().of(request.node.callspec.params["engine"]).looser
     graded = [s.diagnosis for s in manifest.stages if s.diagnosis]
     for form in ("staged", "fused"):
         if not engine.has("pipeline" if form == "fused" else "prepare"):
@@ -96,7 +100,7 @@ def test_forms_agree_with_pytorch_on_lesions(engine: Engine, reference: Session)
             given = session.run(image, also_grade=graded)
             wanted = reference.run(image, also_grade=graded)
             for tensor in given:
-                allowed = 1e-3 if tensor == "embedding" else 1e-5
+                allowed = (1e-3 if tensor == "embedding" else 1e-5) * looser
                 np.testing.assert_allclose(
                     given[tensor], wanted[tensor], rtol=0, atol=allowed, err_msg=tensor
                 )

@@ -78,7 +78,9 @@ def test_an_origin_bundle_verifies_on_every_runtime(bundle: Bundle) -> None:
     assert bundle.manifest.weights_licence == "CC-BY-NC-4.0"
     assert bundle.manifest.networks["classify"].architecture == "efficientnet_b3"
     report = verify(bundle)
-    assert {d.runtime for d in report.decisions} == {"pytorch", "onnxruntime", "litert"}
+    assert {d.runtime for d in report.decisions} == {
+        *("pytorch", "onnxruntime", "litert", "litert-reference", "tensorflow"),
+    }
     assert report.failures() == []
 
 
