@@ -252,9 +252,8 @@ def main() -> None:
         sections["hair"] = hair_table(study)
     if {BASE, BY_IMAGE} <= set(done):
         sections["split"] = split_table(study)
-    command = (
-        f"python benchmarks/ablations.py --images {arguments.images.name} --work {arguments.work}"
-    )
+    images, work = arguments.images.name, arguments.work.name
+    command = f"python benchmarks/ablations.py --images {images} --work {work}"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     titles = {
         "recipe": "The recipe, one thing changed: validation part",
