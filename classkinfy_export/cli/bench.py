@@ -56,7 +56,7 @@ def command(
         raise ClasskinfyError(f"--threads {threads!r} is not numbers", hint="e.g. 1,2") from None
     if min(counts) < 1:
         raise ClasskinfyError(f"--threads {threads!r}: at least 1")
-    names = [name.strip() for name in runtimes.split(",")] if runtimes else None
+    names = terminal.names(runtimes)
     with terminal.progress() as report:
         result = bench(
             opened,
@@ -80,7 +80,7 @@ def _count(
     bundle: Bundle, runtimes: str | None, baseline: Path | None, most: float, json: bool
 ) -> None:
     before = _baseline(baseline) if baseline is not None else None
-    names = [name.strip() for name in runtimes.split(",")] if runtimes else None
+    names = terminal.names(runtimes)
     with terminal.progress() as report:
         result = count(
             bundle,

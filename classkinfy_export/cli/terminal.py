@@ -113,6 +113,11 @@ def _lines(console: Console) -> Callable[[str, int, int], None]:
     return report
 
 
+def names(given: str | None) -> list[str] | None:
+    """Read comma-separated names; None where none are given."""
+    return [name.strip() for name in given.split(",")] if given else None
+
+
 def emit(document: object) -> None:
     """Print a JSON document on stdout."""
     sys.stdout.write(files.to_json(document))

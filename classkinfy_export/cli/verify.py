@@ -64,7 +64,7 @@ def command(
     other = Bundle.open(against) if against is not None else None
     known = Labels.read(labels) if labels is not None else None
     found = choose(list_images(images), limit) if images is not None else []
-    names = [name.strip() for name in runtimes.split(",")] if runtimes else None
+    names = terminal.names(runtimes)
     with terminal.progress() as report:
         result = verify(
             opened,

@@ -276,9 +276,6 @@ def _conditions() -> dict[str, str]:
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.is_file():
         found["governor"] = governor.read_text(encoding="utf-8").strip()
-    for name in runtimes.NAMES:
-        version = runtimes.get(name).version()
-        if version is not None:
-            found[name] = version
+    found |= runtimes.versions()
     found["numpy"] = importlib.metadata.version("numpy")
     return found

@@ -376,15 +376,11 @@ def _toolkit() -> str:
 
 
 def _conditions(threads: int) -> dict[str, str]:
-    found = {
+    return {
         "toolkit": classkinfy_export.__version__,
         "machine": platform.machine(),
         "cpu": machine.cpu(),
         "python": platform.python_version(),
         "threads": str(threads),
+        **runtimes.versions(),
     }
-    for name in runtimes.NAMES:
-        version = runtimes.get(name).version()
-        if version is not None:
-            found[name] = version
-    return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from classkinfy_export.errors import BundleError
 from classkinfy_export.runtimes.base import Engine, Runtime
 
-__all__ = ["NAMES", "Engine", "Runtime", "get"]
+__all__ = ["NAMES", "Engine", "Runtime", "get", "versions"]
 
 _CLASSES = {
     "pytorch": ("pytorch", "PytorchRuntime"),
@@ -33,3 +33,9 @@ def get(name: str) -> Runtime:
     module, kind = _CLASSES[name]
     runtime: Runtime = getattr(importlib.import_module(f"{__name__}.{module}"), kind)()
     return runtime
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each runtime that is installed, by its name."""
+    found = {name: get(name).version() for name in NAMES}
+    return {name: version for name, version in found.items() if version is not None}

@@ -60,6 +60,19 @@ def largest(model: onnx.ModelProto) -> onnx.TensorProto:
     return max(model.graph.initializer, key=lambda tensor: int(np.prod(tensor.dims)))
 
 
+def times_nan(tensor: str) -> Callable[[onnx.ModelProto], None]:
+    """Return a change after which a stage gives NaN for a tensor."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["number" if name == tensor else name for name in node.output]
+            node.input[:] = ["number" if name == tensor else name for name in node.input]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
+        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], [tensor]))
+
+    return change
+
+
 def test_a_true_bundle_passes_on_photos(trunk_bundle: Path, photos: list[Path]) -> None:
     report = verify(Bundle.open(trunk_bundle), photos)
     assert report.passed
@@ -308,14 +321,7 @@ def test_what_was_seen_is_not_run_again_until_the_bundle_or_an_image_changes(
 def test_an_infinite_difference_is_kept_as_one(
     trunk_bundle: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    def to_nan(model: onnx.ModelProto) -> None:
-        for node in model.graph.node:
-            node.output[:] = ["number" if name == "embedding" else name for name in node.output]
-            node.input[:] = ["number" if name == "embedding" else name for name in node.input]
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
-        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["embedding"]))
-
-    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", to_nan)
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", times_nan("embedding"))
     first = verify(bundle, photos[:2], names=ONNX, cache=tmp_path / "cache")
     again = verify(bundle, photos[:2], names=ONNX, cache=tmp_path / "cache")
     assert ("onnxruntime", "staged", "embedding") in failing(first)
@@ -415,13 +421,7 @@ def test_copies_of_an_image_prove_nothing_more(
 def test_a_runtime_that_cannot_go_on_fails_and_leaves_the_others(
     trunk_bundle: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    def to_nan(model: onnx.ModelProto) -> None:
-        for node in model.graph.node:
-            node.output[:] = ["number" if n == "probabilities" else n for n in node.output]
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
-        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["probabilities"]))
-
-    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", to_nan)
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", times_nan("probabilities"))
     report = verify(bundle, photos, names=("onnxruntime", "litert"))
     assert not report.passed
     (broken,) = report.not_run
@@ -437,13 +437,7 @@ def test_a_runtime_that_cannot_go_on_fails_and_leaves_the_others(
 def test_a_severity_that_is_not_a_number_is_equal_only_where_nothing_is_graded(
     trunk_bundle: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    def to_nan(model: onnx.ModelProto) -> None:
-        for node in model.graph.node:
-            node.output[:] = ["number" if n == "severity" else n for n in node.output]
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
-        model.graph.node.append(helper.make_node("Mul", ["number", "nan"], ["severity"]))
-
-    bundle = altered(trunk_bundle, tmp_path / "bundle", "grade_mel", to_nan)
+    bundle = altered(trunk_bundle, tmp_path / "bundle", "grade_mel", times_nan("severity"))
     report = verify(bundle, photos, against=bundle, names=ONNX)
     assert ("onnxruntime", "staged", "severity_mel") in failing(report), "NaN is no grade"
 
