@@ -28,7 +28,8 @@ from classkinfy_export.taxonomy import Taxonomy
 
 FormatName = Literal["pytorch", "onnx", "litert"]
 Form = Literal["staged", "fused"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "static_wi8_ai8"]
+"""``static_wi8_ai8``: weights int8 by channel, activations int8 with ranges from calibration."""
 RuntimeName = Literal[
     "pytorch",
     "onnxruntime",
@@ -39,6 +40,7 @@ RuntimeName = Literal[
     "arm64-litert",
     "arm64-a53-onnxruntime",
     "arm64-a53-litert",
+    "x86-avx2-onnxruntime",
 ]
 
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
@@ -234,15 +236,39 @@ class RuntimeParity(_Frozen):
     flip_rate: float = Field(0.003, gt=0, lt=1)
     """Largest share of such images. To prove it takes ``ln .05 / ln(1 - rate)`` of them without
     one: 998 for 0.3 %. Of fewer not one may differ, and it is said that nothing is proven."""
+    own_rounding: bool = False
+    """Whether its int8 kernels round otherwise than those of the format's first runtime. What a
+    quantised network gives is then told, and only labels are gated."""
+
+
+class QuantisedParity(_Frozen):
+    """What is asked of a quantised file: of runtimes among each other, and beside PyTorch."""
+
+    steps: float = Field(1.0, ge=0)
+    """How far the network's last quantised tensor may be from the format's first runtime's, which
+    runs the same file; in steps of its int8 scale."""
+    probability: float = Field(1 / 256, ge=0)
+    """Likewise a probability: a step of an int8 one."""
+    label_flips: float = Field(0.005, ge=0, le=1)
+    """Largest share of images whose label is not the first runtime's."""
+    widest_flip: float = Field(0.02, ge=0, le=1)
+    """Of these, the largest margin between the two likeliest classes."""
+    drift: float = Field(0.15, gt=0, lt=1)
+    """Largest share of images whose decision is not PyTorch's. What quantisation costs in accuracy
+    is told with ``--labels``."""
 
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
 _ASKED: dict[RuntimeName, dict[str, Any]] = {
-    "litert-reference": {"images": 100, "looser": 10.0, "flip_rate": 0.03},
+    "litert-reference": {
+        **{"images": 100, "looser": 10.0, "flip_rate": 0.03},
+        "own_rounding": True,
+    },
     "arm64-onnxruntime": _EMULATED,
     "arm64-litert": _EMULATED,
     "arm64-a53-onnxruntime": _EMULATED,
     "arm64-a53-litert": _EMULATED,
+    "x86-avx2-onnxruntime": _EMULATED,
 }
 """Of slow runtimes, and of those whose kernels add up in another order."""
 
@@ -258,6 +284,7 @@ class ParityRecipe(_Frozen):
     embedding: float = Field(1e-3, ge=0)
     close_call: float = Field(0.02, gt=0, le=1)
     """How near the two likeliest classes are, for a small change to matter."""
+    quantised: QuantisedParity = QuantisedParity()
     runtimes: dict[RuntimeName, RuntimeParity] = {
         name: RuntimeParity(**asked) for name, asked in _ASKED.items()
     }
@@ -291,6 +318,13 @@ class ParityRecipe(_Frozen):
 _TOLERATED = ("preliminary", "features", "probabilities", "confidence", "severity", "embedding")
 
 
+class CalibrationRecipe(_Frozen):
+    """How many photos the ranges of activations are taken from."""
+
+    images: int = Field(128, ge=1)
+    """Evenly spaced, at most so many."""
+
+
 class ExportRecipe(_Frozen):
     """What a bundle holds."""
 
@@ -310,6 +344,8 @@ class ExportRecipe(_Frozen):
     formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
+    calibration: CalibrationRecipe = CalibrationRecipe()
+    """Of the quantised precisions."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True

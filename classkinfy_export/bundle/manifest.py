@@ -54,6 +54,17 @@ class ModelFile(_Frozen):
     format: FormatName
     precision: Precision
     entries: dict[str, str]
+    """A file whose stages have nothing to quantise is listed once for each precision."""
+    ranges: str | None = None
+    """The file of its activations' calibrated ranges, of a quantised model."""
+
+
+class Calibration(_Frozen):
+    """The photos that the ranges of activations were taken from."""
+
+    images: int = Field(ge=1)
+    sha256: str = _Sha256
+    """Of their files' hashes, in the order in which they were used."""
 
 
 class Provenance(_Frozen):
@@ -94,6 +105,8 @@ class Manifest(_Frozen):
     """The fused graph, when a model file holds one."""
     networks: dict[str, NetworkSpec]
     models: tuple[ModelFile, ...]
+    calibration: Calibration | None = None
+    """None of a bundle without quantised models."""
     parity: ParityRecipe
     weights_licence: str
     provenance: Provenance
@@ -102,8 +115,9 @@ class Manifest(_Frozen):
     @model_validator(mode="after")
     def _pins_its_models(self) -> Self:
         for model in self.models:
-            if model.path not in self.files:
-                raise ValueError(f"model {model.path} has no hash under 'files'")
+            for path in (model.path, model.ranges):
+                if path is not None and path not in self.files:
+                    raise ValueError(f"model {path} has no hash under 'files'")
         for path in self.files:
             parts = path.split("/")
             if path.startswith("/") or "\\" in path or ":" in path or {"", ".", ".."} & {*parts}:

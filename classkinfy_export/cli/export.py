@@ -11,6 +11,7 @@ from classkinfy_export import recipes
 from classkinfy_export.cli import terminal
 from classkinfy_export.contract import Layout
 from classkinfy_export.errors import CheckpointError, RecipeError, require
+from classkinfy_export.frame import list_images
 
 
 def command(
@@ -29,6 +30,10 @@ def command(
     recipe: Annotated[str, typer.Option(help="An export recipe.")] = "export/mobile.yaml",
     golden: Annotated[
         Path | None, typer.Option(help="Your own photos, to become golden vectors too.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Photos for a quantised precision's ranges; none that you measure on."),
     ] = None,
     capture: Annotated[
         str | None,
@@ -49,6 +54,9 @@ def command(
 
     Example: [bold]classkinfy export --classifier best_model.pth --grader mel=mel.pth
     --recipe export/origin.yaml --out bundle[/]
+
+    Example: [bold]classkinfy export checkpoints/mobile --set 'precisions=[fp32, static_wi8_ai8]'
+    --calibration photos --out bundle[/]
     """
     settings = recipes.load(
         recipe, recipes.ExportRecipe, (*_capture(capture, layout), *(override or ()))
@@ -71,7 +79,13 @@ def command(
     )
     with terminal.progress() as report:
         bundle = export.export(
-            sources, settings, out, overwrite=overwrite, golden_folder=golden, report=report
+            sources,
+            settings,
+            out,
+            overwrite=overwrite,
+            golden_folder=golden,
+            calibration=list_images(calibration) if calibration is not None else (),
+            report=report,
         )
     if json:
         terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})

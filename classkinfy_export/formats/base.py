@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 
@@ -27,18 +28,25 @@ class Format(Protocol):
         """Return how often ``export`` will call ``progress``."""
 
     def export(
-        self, assembly: Assembly, recipe: ExportRecipe, folder: Path, progress: Progress
+        self,
+        assembly: Assembly,
+        recipe: ExportRecipe,
+        calibration: CalibrationSet | None,
+        folder: Path,
+        progress: Progress,
     ) -> list[ModelFile]:
         """Write model files below ``folder / "models" / name``.
 
         Args:
             assembly: the stages.
             recipe: forms and precisions wanted.
+            calibration: photos, where a quantised precision is wanted.
             folder: the bundle's folder.
             progress: called before each step.
 
         Returns:
-            the files written, with paths relative to ``folder``.
+            the files written, with paths relative to ``folder``; a file whose stages have nothing
+            to quantise once for each precision.
 
         Raises:
             ExportError: a conversion failed, or the format cannot hold what the recipe asks.

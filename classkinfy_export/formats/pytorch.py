@@ -6,6 +6,7 @@ from pathlib import Path
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.formats.base import Progress
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.assembly import Assembly
@@ -21,7 +22,12 @@ class PytorchFormat:
         return 1
 
     def export(
-        self, assembly: Assembly, recipe: ExportRecipe, folder: Path, progress: Progress
+        self,
+        assembly: Assembly,
+        recipe: ExportRecipe,
+        calibration: CalibrationSet | None,
+        folder: Path,
+        progress: Progress,
     ) -> list[ModelFile]:
         """Write the checkpoints; see ``Format.export``."""
         progress("pytorch: weights")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from classkinfy_export import files, runtimes
 from classkinfy_export.errors import MissingDependencyError
+from classkinfy_export.runtimes import avx2
 from classkinfy_export.runtimes.arm64 import (
     COUNTER,
     CPUS,
@@ -106,7 +107,8 @@ def _host(made: Path) -> None:
     _unpack(made, made / "debian", _EMULATOR, foreign=False)
     host = made / "host"
     (host / LIBRARIES).mkdir(parents=True)
-    (made / "debian" / "usr" / "bin" / EMULATOR).rename(host / EMULATOR)
+    for emulator in (EMULATOR, avx2.EMULATOR):
+        (made / "debian" / "usr" / "bin" / emulator).rename(host / emulator)
     for library in (made / "debian").rglob("*.so.*"):
         library.rename(host / LIBRARIES / library.name)
     shutil.rmtree(made / "debian")  # emulators of all other architectures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from classkinfy_export.bundle.card import model_card
 from classkinfy_export.bundle.manifest import (
     MANIFEST,
     PIPELINE,
+    Calibration,
     Manifest,
     ModelFile,
     Provenance,
@@ -25,8 +26,9 @@ from classkinfy_export.bundle.manifest import (
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
-from classkinfy_export.frame import Pixels, list_images
+from classkinfy_export.frame import Pixels, choose, list_images
 from classkinfy_export.parity import golden
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.assembly import Assembly, assemble, trace
@@ -36,7 +38,9 @@ from classkinfy_export.training import folder as run_folder
 
 Report = Callable[[str, int, int], None]
 
-_TOOLS = ("torch", "timm", "onnx", "onnxscript", "litert-torch")
+_TOOLS = (
+    *("torch", "timm", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ def export(
     *,
     overwrite: bool = False,
     golden_folder: Path | None = None,
+    calibration: Sequence[Path] = (),
     report: Report = lambda what, done, total: None,
 ) -> Bundle:
     """Write a bundle, whole or not at all.
@@ -151,6 +156,8 @@ def export(
         out: the bundle's folder, or its ``.ckb`` archive.
         overwrite: replace what is at ``out``.
         golden_folder: the user's own photos, to become golden vectors too.
+        calibration: photos that ranges of quantised models are taken from; of them as many, evenly
+            spaced, as the recipe says. They must share no lesion with those that are measured on.
         report: told of each step.
 
     Returns:
@@ -160,8 +167,16 @@ def export(
         CheckpointError: the checkpoints do not fit together.
         ExportError: a format cannot hold what the recipe asks.
         ClasskinfyError: ``out`` exists.
+        RecipeError: a quantised precision without photos to calibrate on.
     """
     _agree(sources, recipe)
+    quantised = [precision for precision in recipe.precisions if precision != "fp32"]
+    if quantised and not calibration:
+        raise RecipeError(
+            f"{quantised[0]} takes its ranges from photos, and none were given",
+            hint="give some hundred photos like those to come with --calibration, never noise; "
+            "'classkinfy data synthesise' draws some to try it with; or leave precisions at [fp32]",
+        )
     known = sources.classifier.info.hair_removal
     if recipe.hair_removal is None:
         recipe = recipe.model_copy(update={"hair_removal": known is None or known})
@@ -179,6 +194,12 @@ def export(
         list_images(golden_folder)  # told now, not after minutes of converting
     converters = [formats.get(name) for name in recipe.formats]
     total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
+    seen = None
+    if quantised:
+        chosen = choose(calibration, recipe.calibration.images)
+        seen = CalibrationSet(
+            chosen, assembly, recipe, lambda done, of: report("calibration photos", done, of)
+        )
     if out.suffix == writer.ARCHIVE_SUFFIX:
         if out.exists() and not overwrite:
             raise ClasskinfyError(
@@ -187,12 +208,12 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             folder = Path(temporary)
-            _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
+            _fill(folder, assembly, recipe, sources, converters, seen, golden_folder, report, total)
             writer.pack(folder, out)
     else:
         _check_replaceable(out, overwrite)
         with files.new_folder(out, overwrite=overwrite) as folder:
-            _fill(folder, assembly, recipe, sources, converters, golden_folder, report, total)
+            _fill(folder, assembly, recipe, sources, converters, seen, golden_folder, report, total)
     bundle = Bundle.open(out)
     if sources.metrics is not None:
         writer.add_evidence(bundle, "accuracy", sources.metrics)
@@ -228,6 +249,7 @@ def _fill(
     recipe: ExportRecipe,
     sources: Sources,
     converters: list[formats.Format],
+    calibration: CalibrationSet | None,
     golden_folder: Path | None,
     report: Report,
     total: int,
@@ -241,7 +263,7 @@ def _fill(
 
     models = []
     for converter in converters:
-        models.extend(converter.export(assembly, recipe, folder, step))
+        models.extend(converter.export(assembly, recipe, calibration, folder, step))
     if recipe.golden:
         step("golden vectors")
         golden.write(
@@ -251,7 +273,7 @@ def _fill(
             _reference(assembly),
         )
     step("manifest")
-    draft = _manifest(folder, assembly, recipe, sources, models)
+    draft = _manifest(folder, assembly, recipe, sources, models, calibration)
     (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
     writer.seal(folder, manifest)
@@ -279,6 +301,7 @@ def _manifest(
     recipe: ExportRecipe,
     sources: Sources,
     models: list[ModelFile],
+    calibration: CalibrationSet | None,
 ) -> Manifest:
     data = sources.metrics["data"] if sources.metrics else {}
     return Manifest(
@@ -299,6 +322,9 @@ def _manifest(
             if c.info.network is not None
         },
         models=tuple(models),
+        calibration=None
+        if calibration is None
+        else Calibration(images=len(calibration), sha256=calibration.sha256),
         parity=recipe.parity,
         weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,
         provenance=Provenance(

@@ -46,20 +46,25 @@ class Difference(_Frozen):
 
 
 class TensorParity(_Frozen):
-    """One tensor of one runtime and form against the reference, over many images."""
+    """One tensor of one runtime and form against its reference, over many images."""
 
     runtime: str
     precision: str
     form: str
+    reference: str
+    """PyTorch; of a quantised precision the format's first runtime, which runs the same file."""
     stage: str
     """Which gives it; ``pipeline`` in the fused form."""
     tensor: str
     gate: Gate
     images: int
-    tolerance: float
-    """Largest absolute difference allowed; 0 for exact tensors."""
+    tolerance: float | None
+    """Largest absolute difference allowed; 0 for exact tensors; None where it is told, not
+    gated."""
     minimum_tolerance: float
     """The smallest tolerance that would have passed: the largest absolute difference seen."""
+    step: float | None
+    """One step of the int8 tensor that it was made of; None of what is not quantised."""
     mean_error: float
     """Mean absolute difference over all elements of all images."""
     sqnr_db: float | None
@@ -136,10 +141,12 @@ def summarise(
     runtime: str,
     precision: str,
     form: str,
+    reference: str,
     stage: str,
     tensor: str,
     gate: Gate,
-    tolerance: float,
+    tolerance: float | None,
+    step: float | None = None,
 ) -> TensorParity:
     """Give one tensor's figures over images, named, at least one."""
     name, worst = max(differences, key=lambda pair: pair[1].largest)
@@ -152,12 +159,14 @@ def summarise(
         runtime=runtime,
         precision=precision,
         form=form,
+        reference=reference,
         stage=stage,
         tensor=tensor,
         gate=gate,
         images=len(every),
         tolerance=tolerance,
         minimum_tolerance=worst.largest,
+        step=step,
         mean_error=sum(f.total for f in every) / elements if elements else 0.0,
         sqnr_db=10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None,
         cosine=sum(f.product for f in every) / norm if norm > 0.0 else None,
@@ -166,7 +175,7 @@ def summarise(
         worst_index=worst.index,
         expected=worst.expected,
         actual=worst.actual,
-        passed=worst.largest <= tolerance,
+        passed=tolerance is None or worst.largest <= tolerance,
     )
 
 

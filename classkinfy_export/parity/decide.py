@@ -60,11 +60,12 @@ class Answer(_Frozen):
 
 
 class DecisionParity(_Frozen):
-    """Decisions of one runtime and form against the reference's."""
+    """Decisions of one runtime and form against its reference's."""
 
     runtime: str
     precision: str
     form: str
+    reference: str
     images: int
     label_agreement: float
     """Share of images whose most probable class is the reference's."""
@@ -98,7 +99,9 @@ class DecisionParity(_Frozen):
     flipped: tuple[str, ...]
     """The first of them."""
     passed: bool
-    """Proven, or too few images to prove it and not a flip; and no more flips than allowed."""
+    """Proven, or too few images to prove it and not a flip; and no more flips than allowed. Of a
+    quantised precision: no larger a share than asked; of one file in two runtimes that of labels,
+    none of which may flip by more than the recipe's ``widest_flip``."""
 
 
 def decisions(
@@ -109,6 +112,8 @@ def decisions(
     runtime: str,
     precision: str,
     form: str,
+    reference: str,
+    same_file: bool = False,
 ) -> DecisionParity:
     """Compare answers.
 
@@ -119,6 +124,8 @@ def decisions(
         runtime: its name.
         precision: of its models.
         form: staged or fused.
+        reference: what it is compared with.
+        same_file: whether that ran the same, quantised, file.
     """
     names = [name for name, _, _ in pairs]
     wanted = np.array([before.probabilities for _, before, _ in pairs])
@@ -135,13 +142,23 @@ def decisions(
     close = margins < recipe.close_call
     flips, images = int(any_flip.sum()), len(pairs)
     asked = recipe.of(runtime)
-    bound, needed = upper_bound(flips, images), images_needed(asked.flip_rate)
-    proven = bound <= asked.flip_rate or (flips == 0 and images >= needed)
+    rate = asked.flip_rate
+    widest = float(margins[label].max()) if label.any() else None
+    if precision != "fp32":
+        rate = recipe.quantised.label_flips if same_file else recipe.quantised.drift
+    bound, needed = upper_bound(flips, images), images_needed(rate)
+    proven = bound <= rate or (flips == 0 and images >= needed)
     within = asked.flips == "any" or flips <= asked.flips
+    passed = within and (proven or (flips == 0 and images < needed))
+    if same_file:
+        passed = label.mean() <= rate and (widest or 0.0) <= recipe.quantised.widest_flip
+    elif precision != "fp32":
+        passed = flips <= rate * images
     return DecisionParity(
         runtime=runtime,
         precision=precision,
         form=form,
+        reference=reference,
         images=images,
         label_agreement=1.0 - float(label.mean()),
         label_flips=int(label.sum()),
@@ -150,18 +167,18 @@ def decisions(
         severity_flips=int(severity.sum()),
         decision_flips=int(decision.sum()),
         flips=flips,
-        widest_flip=float(margins[label].max()) if label.any() else None,
+        widest_flip=widest,
         largest_shift=float(shifts.max()),
         close_calls=int(close.sum()),
         largest_close_shift=float(shifts[close].max()) if close.any() else 0.0,
         flip_bound=bound,
-        flip_rate=asked.flip_rate,
+        flip_rate=rate,
         images_needed=needed,
         proven=proven,
         flipped=tuple(name for name, flip in zip(names, any_flip, strict=True) if flip)[
             :_MAX_NAMED
         ],
-        passed=within and (proven or (flips == 0 and images < needed)),
+        passed=bool(passed),
     )
 
 

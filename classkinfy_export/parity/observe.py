@@ -1,8 +1,10 @@
 """Every runtime beside the reference on the same images; what was seen is kept.
 
 The reference is PyTorch, from the weights in the bundle; without images it is the golden vectors
-that PyTorch wrote, which need no torch. Stages are chained as an app chains them, so a difference
-in an early stage shows in the later ones too.
+that PyTorch wrote, which need no torch. Of a quantised precision only the format's first runtime is
+seen beside PyTorch, to tell what quantisation changes; the others are seen beside that one, which
+runs the same file. Stages are chained as an app chains them, so a difference in an early stage
+shows in the later ones too.
 """
 
 from __future__ import annotations
@@ -29,22 +31,24 @@ from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.frame import Pixels, choose, frame
 from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
-from classkinfy_export.recipes import Form, ParityRecipe
+from classkinfy_export.recipes import Form, ParityRecipe, Precision
 from classkinfy_export.runtimes.session import Session
 
 Array = npt.NDArray[np.generic]
 Progress = Callable[[int, int], None]
 
 REFERENCE = "pytorch"
-PRECISION = "fp32"
 
 
 class Key(NamedTuple):
     """Which way of running a bundle."""
 
     runtime: str
-    precision: str
+    precision: Precision
     form: Form
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision} {self.form}"
 
 
 class Observation(BaseModel):
@@ -73,6 +77,10 @@ class Observations:
     failed: dict[str, str] = field(default_factory=dict)
     """Likewise, those that could not go on."""
     reference: str = ""
+    beside: dict[Key, str] = field(default_factory=dict)
+    """Of each, what it was seen beside."""
+    caveats: tuple[str, ...] = ()
+    """What is to be known of runtimes on this machine."""
     conditions: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,21 +130,27 @@ def observe(
         sessions = _open(bundle, wanted, threads, found, stack, explicit=names is not None)
         if not images:
             _on_golden(bundle, sessions, found, progress)
+            return found
+        if against is None:
+            references: _References | Callable[[Key], Session] = _References(
+                bundle, threads, sessions, stack
+            )
+            sessions = references.usable(found)
         else:
-            if against is None:
-                references: Callable[[Key], Session] = _Reference(bundle, threads)
-            else:
-                others = _open(against, wanted, threads, found, stack, explicit=names is not None)
-                for key in sessions.keys() ^ others.keys():
-                    which = "this bundle" if key in others else "the other bundle"
-                    found.not_run[_name(key)] = f"{which} does not hold it"
-                sessions = {key: own for key, own in sessions.items() if key in others}
-                references = others.__getitem__
-            about = {**found.conditions, "reference": found.reference}
-            kept = {key: _Kept(cache, bundle, key, about) for key in sessions}
-            for file in kept.values():
-                stack.callback(file.close)
-            _on_photos(bundle, images, recipe, sessions, references, kept, found, progress)
+            others = _open(against, wanted, threads, found, stack, explicit=names is not None)
+            for key in sessions.keys() ^ others.keys():
+                which = "this bundle" if key in others else "the other bundle"
+                found.not_run[str(key)] = f"{which} does not hold it"
+            sessions = {key: own for key, own in sessions.items() if key in others}
+            references = others.__getitem__
+            found.beside = dict.fromkeys(sessions, found.reference)
+        kept = {
+            key: _Kept(cache, bundle, key, {**found.conditions, "reference": found.beside[key]})
+            for key in sessions
+        }
+        for file in kept.values():
+            stack.callback(file.close)
+        _on_photos(bundle, images, recipe, sessions, references, kept, found, progress)
     return found
 
 
@@ -149,21 +163,27 @@ def _open(
     explicit: bool,
 ) -> dict[Key, Session]:
     sessions: dict[Key, Session] = {}
+    caveats = list(found.caveats)
     for name in names:
         runtime = runtimes.get(name)
-        held = any(model.format == runtime.format for model in bundle.manifest.models)
-        if not held and not explicit:
+        models = [model for model in bundle.manifest.models if model.format == runtime.format]
+        if not models and not explicit:
             continue
-        try:
-            engine = stack.enter_context(runtime.open(bundle, threads=threads))
-        except (MissingDependencyError, BundleError) as error:
-            found.not_run[name] = str(error)
-            continue
-        for form in ("staged", "fused"):
-            if engine.has("pipeline" if form == "fused" else "prepare"):
-                key = Key(name, PRECISION, form)
-                sessions[key] = Session(engine, form)
-                found.seen[key] = []
+        for precision in dict.fromkeys([model.precision for model in models] or ["fp32"]):
+            try:
+                engine = runtime.open(bundle, precision=precision, threads=threads)
+            except (MissingDependencyError, BundleError) as error:
+                found.not_run[name] = str(error)
+                break
+            stack.enter_context(engine)
+            caveat = runtime.caveat(precision)
+            caveats += [f"{name} {precision}: {caveat}"] if caveat is not None else []
+            for form in ("staged", "fused"):
+                if engine.has("pipeline" if form == "fused" else "prepare"):
+                    key = Key(name, precision, form)
+                    sessions[key] = Session(engine, form)
+                    found.seen[key] = []
+    found.caveats = tuple(dict.fromkeys(caveats))
     return sessions
 
 
@@ -171,10 +191,14 @@ def _on_golden(
     bundle: Bundle, sessions: dict[Key, Session], found: Observations, progress: Progress
 ) -> None:
     cases = golden.read(bundle)
+    for key in [key for key in sessions if key.precision != "fp32"]:
+        found.not_run[str(key)] = "golden vectors are of fp32; give --images"
+        del found.seen[key]
+    found.beside = dict.fromkeys(found.seen, found.reference)
     for done, case in enumerate(cases, start=1):
         found.images += 1
         graders = _graders(case.expected)
-        for key in [key for key in sessions if _name(key) not in found.failed]:
+        for key in [key for key in found.seen if str(key) not in found.failed]:
             actual = _run(sessions, key, case.name, case.image, graders, found)
             if actual is not None:
                 observation = _observation(case.name, case.expected, actual, key.form == "staged")
@@ -206,22 +230,31 @@ def _on_photos(
         turn = [graded[len(known) % len(graded)]] if graded else []
         known.add(digest)
         name = _printable(path.stem)
-        ours = [key for key in sessions if path in chosen[key] and _name(key) not in found.failed]
+        ours = [key for key in sessions if path in chosen[key] and str(key) not in found.failed]
         missing = [key for key in ours if not kept[key].has(digest, turn)]
         image = frame(path, manifest.capture, manifest.fit) if missing else None
         expected: dict[int, dict[str, Array]] = {}
         for key in missing:
             assert image is not None
-            reference = references(key)  # of all keys the same, or each key's own
+            reference = references(key)
             if id(reference) not in expected:
-                expected[id(reference)] = reference.run(image, also_grade=turn)
+                try:
+                    expected[id(reference)] = reference.run(image, also_grade=turn)
+                except BundleError as error:
+                    if found.beside[key] == REFERENCE:
+                        raise
+                    why = f"its reference failed on {name}: {error.message}"
+                    found.failed[str(key)] = why
+                    found.seen[key].clear()
+                    continue
             wanted = expected[id(reference)]
             actual = _run(sessions, key, name, image, _graders(wanted), found)
             if actual is not None:
                 whole = key.form == "staged" or reference.form == key.form
                 kept[key].add(_observation(digest, wanted, actual, whole))
+                expected[id(sessions[key])] = actual  # it may be another one's reference
         for key in ours:
-            if kept[key].has(digest, turn):
+            if str(key) not in found.failed and kept[key].has(digest, turn):
                 found.seen[key].append((name, kept[key].seen[digest]))
     found.images = len(known)
     progress(len(used), len(used))
@@ -239,13 +272,9 @@ def _run(
     try:
         return sessions[key].run(image, also_grade=graders)
     except BundleError as error:
-        found.failed[_name(key)] = f"it failed on {name}: {error.message}"
+        found.failed[str(key)] = f"it failed on {name}: {error.message}"
         found.seen[key].clear()
         return None
-
-
-def _name(key: Key) -> str:
-    return f"{key.runtime} {key.form}"
 
 
 def _printable(name: str) -> str:
@@ -253,18 +282,46 @@ def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
-class _Reference:
-    """PyTorch, opened when it is first asked for."""
+class _References:
+    """What each is seen beside: PyTorch, or the format's first runtime on the same file."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self.bundle, self.threads = bundle, threads
-        self.session: Session | None = None
+    def __init__(
+        self, bundle: Bundle, threads: int, sessions: dict[Key, Session], stack: ExitStack
+    ) -> None:
+        self.bundle, self.threads, self.stack = bundle, threads, stack
+        self.sessions = sessions
+        self._opened: dict[Key | None, Session] = {}
+
+    def usable(self, found: Observations) -> dict[Key, Session]:
+        """Return the sessions that have something to be seen beside; say of the others why not."""
+        usable = {}
+        for key, session in self.sessions.items():
+            other = self._other(key)
+            if other is not None and runtimes.get(other.runtime).version() is None:
+                hint = runtimes.get(other.runtime).hint()
+                found.not_run[str(key)] = f"{other.runtime} is its reference; {hint}"
+                del found.seen[key]
+                continue
+            found.beside[key] = found.reference if other is None else str(other)
+            usable[key] = session
+        return usable
 
     def __call__(self, key: Key) -> Session:
-        if self.session is None:
-            engine = runtimes.get(REFERENCE).open(self.bundle, threads=self.threads)
-            self.session = Session(engine)
-        return self.session
+        other = self._other(key)
+        if other in self.sessions:
+            return self.sessions[other]
+        if other not in self._opened:
+            name, precision, form = other or (REFERENCE, "fp32", "staged")
+            runtime = runtimes.get(name)
+            engine = runtime.open(self.bundle, precision=precision, threads=self.threads)
+            self._opened[other] = Session(self.stack.enter_context(engine), form)
+        return self._opened[other]
+
+    def _other(self, key: Key) -> Key | None:
+        """Return which other runtime a key is seen beside; None when it is PyTorch."""
+        first = runtimes.first(runtimes.get(key.runtime).format)
+        own = key.precision == "fp32" or key.runtime == first
+        return None if own else key._replace(runtime=first)
 
 
 def _check(bundle: Bundle, against: Bundle, images: Sequence[Path]) -> None:
@@ -337,7 +394,7 @@ class _Kept:
             return
         given = json.dumps([bundle.sha256, *key, _toolkit(), conditions], sort_keys=True)
         name = hashlib.sha256(given.encode()).hexdigest()[:32]
-        path = folder / f"{key.runtime}-{key.form}-{name}.jsonl"
+        path = folder / f"{'-'.join(key)}-{name}.jsonl"
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:

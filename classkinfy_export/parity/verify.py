@@ -9,18 +9,29 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import grade_stage
-from classkinfy_export.errors import require
+from classkinfy_export.errors import MissingDependencyError, require
 from classkinfy_export.evaluation.report import Paired
+from classkinfy_export.parity import ranges
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
 from classkinfy_export.parity.labels import Labels
-from classkinfy_export.parity.observe import Key, Observation, Observations, Progress, observe
+from classkinfy_export.parity.observe import (
+    REFERENCE,
+    Key,
+    Observation,
+    Observations,
+    Progress,
+    observe,
+)
 from classkinfy_export.recipes import ParityRecipe
 
 _PREPROCESSING = ("prepare", "screen")
+_QUANTISED = ("embedding", "probabilities", "confidence", "severity")
+"""What is made of a network's answer."""
 _DECIDE = "decide"
 """Where the staged form decides: on the host, with what ``prepare`` and ``classify`` gave."""
 
@@ -46,6 +57,7 @@ class LabelledParity(_Frozen):
     runtime: str
     precision: str
     form: str
+    reference: str
     paired: Paired
 
 
@@ -62,26 +74,31 @@ class ParityReport(_Frozen):
     not_run: tuple[NotRun, ...]
     not_covered: tuple[str, ...] = ()
     """Graders that no image was given to, as ``onnxruntime staged: grade_mel``."""
+    caveats: tuple[str, ...] = ()
+    """What is to be known of runtimes on this machine."""
     conditions: dict[str, str]
     passed: bool
 
     def failures(self) -> list[str]:
         """Return one line for each gate that did not hold."""
         lines = [
-            f"{t.gate}: {t.runtime} {t.form}, stage {t.stage}: {t.tensor} {_distance(t)}, worst on "
-            f"{t.worst_image}"
+            f"{t.gate}: {t.runtime} {t.precision} {t.form}, stage {t.stage}: {t.tensor} "
+            f"{_distance(t)}, worst on {t.worst_image}"
             for t in self.tensors
             if not t.passed
         ]
         lines += [
-            f"decisions: {d.runtime} {d.form}: {d.flips} of {d.images} decisions differ"
+            f"decisions: {d.runtime} {d.precision} {d.form}: {d.flips} of {d.images} differ from "
+            f"{d.reference}'s"
             + (f", first {', '.join(d.flipped[:3])}" if d.flips else "")
             + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked"
             for d in self.decisions
             if not d.passed
         ]
         lines += [f"{m.runtime} did not run: {m.reason}" for m in self.not_run if m.failed]
-        return lines
+        failed = {f"{row.runtime} {row.precision}" for row in (*self.tensors, *self.decisions)
+                  if not row.passed}  # fmt: skip
+        return lines + [told for told in self.caveats if told.split(":")[0] in failed]
 
     @property
     def nothing_ran(self) -> str | None:
@@ -160,7 +177,9 @@ def gate(
         all_must_run: whether a runtime that did not run is a failure.
     """
     seen = {key: observations for key, observations in found.seen.items() if observations}
-    tensors = [row for key in seen for row in _tensors(bundle.manifest, found, key, recipe)]
+    tensors = [row for key in seen for row in _tensors(bundle, found, key, recipe)]
+    ranged, unread = _ranges(bundle)
+    tensors += ranged
     taken = [
         decisions(
             [(name, o.expected, o.actual) for name, o in observations],
@@ -169,6 +188,8 @@ def gate(
             runtime=key.runtime,
             precision=key.precision,
             form=key.form,
+            reference=found.beside[key],
+            same_file=_same_file(found, key),
         )
         for key, observations in seen.items()
     ]
@@ -185,10 +206,12 @@ def gate(
                 NotRun(runtime=n, reason=w, broke=True, failed=True)
                 for n, w in found.failed.items()
             ),
+            *unread,
         ),
         not_covered=tuple(_not_covered(bundle.manifest, seen)),
+        caveats=found.caveats,
         conditions=found.conditions,
-        passed=bool(tensors)
+        passed=bool(seen)
         and not (all_must_run and found.not_run)
         and not found.failed
         and all(t.passed for t in tensors)
@@ -204,7 +227,7 @@ def _not_covered(
         for stage in manifest.stages:
             given = stage.diagnosis is None or f"severity_{stage.diagnosis}" in graded
             if key.form == "staged" and not given:
-                yield f"{key.runtime} {key.form}: {stage.name}"
+                yield f"{key}: {stage.name}"
 
 
 def _labelled(
@@ -225,14 +248,18 @@ def _labelled(
             )
             rows.append(
                 LabelledParity(
-                    runtime=key.runtime, precision=key.precision, form=key.form, paired=paired
+                    runtime=key.runtime,
+                    precision=key.precision,
+                    form=key.form,
+                    reference=found.beside[key],
+                    paired=paired,
                 )
             )
     return tuple(rows)
 
 
 def _tensors(
-    manifest: Manifest, found: Observations, key: Key, recipe: ParityRecipe
+    bundle: Bundle, found: Observations, key: Key, recipe: ParityRecipe
 ) -> list[TensorParity]:
     by_name: dict[str, list[tuple[str, Difference]]] = {}
     for name, observation in found.seen[key]:
@@ -240,20 +267,85 @@ def _tensors(
             by_name.setdefault(tensor, []).append((name, difference))
     rows = []
     for tensor, differences in by_name.items():
-        stage, of = _origin(manifest, key, tensor)
+        stage, of = _origin(bundle.manifest, key, tensor)
+        step = _step(bundle, key) if tensor == "embedding" else None
         rows.append(
             summarise(
                 differences,
                 runtime=key.runtime,
                 precision=key.precision,
                 form=key.form,
+                reference=found.beside[key],
                 stage=stage,
                 tensor=tensor,
                 gate=of,
-                tolerance=recipe.tolerance(key.runtime, tensor),
+                tolerance=_tolerance(found, key, recipe, tensor, step),
+                step=step,
             )
         )
     return rows
+
+
+def _tolerance(
+    found: Observations, key: Key, recipe: ParityRecipe, tensor: str, step: float | None
+) -> float | None:
+    """Return the largest difference that passes; None of one that is told, not gated."""
+    quantised = key.precision != "fp32" and tensor.startswith(_QUANTISED)
+    if not quantised:
+        return recipe.tolerance(key.runtime, tensor)
+    if not _same_file(found, key) or recipe.of(key.runtime).own_rounding:
+        return None
+    return recipe.quantised.probability if step is None else recipe.quantised.steps * step
+
+
+def _same_file(found: Observations, key: Key) -> bool:
+    """Whether a quantised file is seen beside itself in another runtime."""
+    return key.precision != "fp32" and found.beside[key] != REFERENCE
+
+
+def _step(bundle: Bundle, key: Key) -> float | None:
+    stage = PIPELINE if key.form == "fused" else "classify"
+    model = bundle.manifest.find_model(stage, runtimes.get(key.runtime).format, key.precision)
+    if model is None or model.ranges is None:
+        return None
+    return ranges.step(bundle, model, stage)
+
+
+def _ranges(bundle: Bundle) -> tuple[list[TensorParity], list[NotRun]]:
+    """Hold the ranges in quantised files to those that were calibrated, a row for each file."""
+    rows, unread = [], []
+    for model in bundle.manifest.models:
+        if model.ranges is None:
+            continue
+        stages = ", ".join(s for s in model.entries if s == PIPELINE or len(model.entries) == 1)
+        runtime = runtimes.first(model.format)
+        try:
+            widths = ranges.errors(bundle, model)
+        except MissingDependencyError as error:
+            unread.append(NotRun(runtime=f"ranges of {model.path}", reason=str(error)))
+            continue
+        off = {name: abs(has - saw) / saw if saw else has for name, (saw, has) in widths.items()}
+        worst = max(off, key=off.__getitem__)
+        rows.append(
+            summarise(
+                [
+                    (
+                        name,
+                        Difference(largest=error, expected=widths[name][0], actual=widths[name][1]),
+                    )
+                    for name, error in off.items()
+                ],
+                runtime=runtime,
+                precision=model.precision,
+                form="fused" if stages == PIPELINE else "staged",
+                reference="calibration",
+                stage=stages or worst.split("/")[0],
+                tensor="int8 ranges",
+                gate="tensors",
+                tolerance=ranges.TOLERANCE,
+            )
+        )
+    return rows, unread
 
 
 def _origin(manifest: Manifest, key: Key, tensor: str) -> tuple[str, Gate]:
@@ -271,4 +363,5 @@ def _origin(manifest: Manifest, key: Key, tensor: str) -> tuple[str, Gate]:
 def _distance(row: TensorParity) -> str:
     if math.isinf(row.minimum_tolerance):
         return "is not the reference's"
-    return f"differs by {row.minimum_tolerance:.3g} (allowed {row.tolerance:.3g})"
+    steps = "" if row.step is None else f", {row.minimum_tolerance / row.step:.3g} int8 steps"
+    return f"differs by {row.minimum_tolerance:.3g}{steps} (allowed {row.tolerance or 0.0:.3g})"

@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Sequence
 
 from classkinfy_export.errors import BundleError
+from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Engine, Runtime
 
-__all__ = ["NAMES", "Engine", "Runtime", "get", "versions"]
+__all__ = ["NAMES", "Engine", "Runtime", "first", "get", "versions"]
 
 _CLASSES = {
     "pytorch": ("pytorch", "PytorchRuntime"),
@@ -20,6 +21,7 @@ _CLASSES = {
     "arm64-litert": ("arm64", "Arm64LitertRuntime"),
     "arm64-a53-onnxruntime": ("arm64", "Arm64A53OnnxRuntime"),
     "arm64-a53-litert": ("arm64", "Arm64A53LitertRuntime"),
+    "x86-avx2-onnxruntime": ("avx2", "Avx2OnnxRuntime"),
 }
 """Module and class by name."""
 NAMES: Sequence[str] = tuple(_CLASSES)
@@ -33,6 +35,11 @@ def get(name: str) -> Runtime:
     module, kind = _CLASSES[name]
     runtime: Runtime = getattr(importlib.import_module(f"{__name__}.{module}"), kind)()
     return runtime
+
+
+def first(format: FormatName) -> str:
+    """Return the name of the first runtime of a format, beside which others run the same file."""
+    return next(name for name in NAMES if get(name).format == format)
 
 
 def versions() -> dict[str, str]:

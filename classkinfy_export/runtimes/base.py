@@ -152,6 +152,10 @@ class Runtime(ABC):
         """Return how to install it."""
         return f"pip install 'classkinfy-export{f'[{self.extra}]' if self.extra else ''}'"
 
+    def caveat(self, precision: Precision) -> str | None:
+        """Return what is to be known of a precision on this machine, None when nothing is."""
+        return None
+
     def open(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int = 1) -> Engine:
         """Open a bundle.
 
@@ -166,10 +170,10 @@ class Runtime(ABC):
             )
         models = bundle.manifest.models
         if not any(m.format == self.format and m.precision == precision for m in models):
-            held = sorted({m.format for m in models})
+            held = sorted({f"{m.format} {m.precision}" for m in models})
             raise BundleError(
-                f"the bundle holds no {self.format} {precision}, which {self.name} runs",
-                hint=f"it holds {', '.join(held)}; add {self.format} to the recipe's formats",
+                f"the bundle holds no {self.format} {precision}, which {self.name} is to run",
+                hint=f"it holds {', '.join(held)}; formats and precisions are the export recipe's",
             )
         return self._open(bundle, precision, threads)
 

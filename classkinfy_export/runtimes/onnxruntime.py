@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
+from classkinfy_export import machine
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
@@ -15,6 +16,11 @@ from classkinfy_export.runtimes.base import Array, Engine, Runtime
 if TYPE_CHECKING:
     import onnxruntime
 
+SATURATES = (
+    "this x86 core has no VNNI and adds products of uint8 and int8 in 16 bits, which saturate: "
+    "int8 answers differ from a phone's"
+)
+
 
 class OnnxRuntime(Runtime):
     """``onnxruntime``, CPU execution provider."""
@@ -24,6 +30,10 @@ class OnnxRuntime(Runtime):
     package: ClassVar[str] = "onnxruntime"
     module: ClassVar[str] = "onnxruntime"
     extra: ClassVar[str] = ""
+
+    def caveat(self, precision: Precision) -> str | None:
+        """Return what is to be known of a precision here."""
+        return SATURATES if precision != "fp32" and machine.vnni() is False else None
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         return _OnnxEngine(bundle, self.format, precision, threads)

@@ -39,6 +39,11 @@ class Assembly:
     pipeline_spec: StageSpec
     checkpoints: dict[str, Checkpoint]
 
+    def networks(self) -> tuple[str, ...]:
+        """Return the stages that hold a network, which can be quantised."""
+        holders = (Classify, GradeNetwork)
+        return tuple(name for name, module in self.modules.items() if isinstance(module, holders))
+
 
 def assemble(
     classifier: Checkpoint,

@@ -12,6 +12,9 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert.quantize import quantize
+from classkinfy_export.quantization import ranges as calibrated
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 
@@ -28,10 +31,15 @@ class LitertFormat:
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""
-        return len(_files(assembly, recipe))
+        return len(_files(assembly, recipe)) * (1 + len(set(recipe.precisions) - {"fp32"}))
 
     def export(
-        self, assembly: Assembly, recipe: ExportRecipe, folder: Path, progress: Progress
+        self,
+        assembly: Assembly,
+        recipe: ExportRecipe,
+        calibration: CalibrationSet | None,
+        folder: Path,
+        progress: Progress,
     ) -> list[ModelFile]:
         """Write the files; see ``Format.export``."""
         target = folder / "models" / self.name
@@ -39,17 +47,28 @@ class LitertFormat:
         written = []
         for name, stages in _files(assembly, recipe).items():
             progress(f"litert: {name} ({', '.join(stages)})")
-            path = target / f"{name}.tflite"
-            path.write_bytes(signatures.convert(stages))
+            model = signatures.convert(stages)
             gc.collect()
-            written.append(
-                ModelFile(
-                    path=path.relative_to(folder).as_posix(),
-                    format=self.name,
-                    precision="fp32",
-                    entries={stage: stage for stage in stages},
+            for precision in recipe.precisions:
+                file, data, ranges = name, model, None
+                if precision != "fp32":
+                    assert calibration is not None
+                    file = f"{name}.{precision}"
+                    progress(f"litert: {file}")
+                    networks = [stage for stage in stages if stage in assembly.networks()]
+                    feeds = {stage: calibration.feeds(stages[stage][1]) for stage in networks}
+                    data, found = quantize(model, feeds)
+                    ranges = calibrated.write(target, file, found)
+                (target / f"{file}.tflite").write_bytes(data)
+                written.append(
+                    ModelFile(
+                        path=f"models/{self.name}/{file}.tflite",
+                        format=self.name,
+                        precision=precision,
+                        entries={stage: stage for stage in stages},
+                        ranges=ranges,
+                    )
                 )
-            )
         return written
 
 

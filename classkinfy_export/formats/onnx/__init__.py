@@ -11,7 +11,9 @@ from classkinfy_export import __version__
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
-from classkinfy_export.formats.onnx import compose, graph
+from classkinfy_export.formats.onnx import compose, graph, quantize
+from classkinfy_export.quantization import ranges as calibrated
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
@@ -27,37 +29,62 @@ class OnnxFormat:
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""
-        return len(assembly.modules) + ("fused" in recipe.forms)
+        stages = len(assembly.modules)
+        for precision in recipe.precisions:
+            stages += ("fused" in recipe.forms) + (precision != "fp32") * len(assembly.networks())
+        return stages
 
     def export(
-        self, assembly: Assembly, recipe: ExportRecipe, folder: Path, progress: Progress
+        self,
+        assembly: Assembly,
+        recipe: ExportRecipe,
+        calibration: CalibrationSet | None,
+        folder: Path,
+        progress: Progress,
     ) -> list[ModelFile]:
         """Write the files; see ``Format.export``."""
         target = folder / "models" / self.name
         target.mkdir(parents=True)
-        stages = {}
+        exported = {}
         for stage, module in assembly.modules.items():
             progress(f"onnx: {stage}")
-            stages[stage] = graph.export(module, assembly.specs[stage], recipe.opset)
-        models = dict(stages) if "staged" in recipe.forms else {}
-        if "fused" in recipe.forms:
-            progress(f"onnx: {PIPELINE}")
-            models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
+            exported[stage] = graph.export(module, assembly.specs[stage], recipe.opset)
         written = []
-        for stage, model in models.items():
+        for precision in recipe.precisions:
+            stages, ranges = dict(exported), {}
+            if precision != "fp32":
+                assert calibration is not None
+                for stage in assembly.networks():
+                    progress(f"onnx: {stage}, {precision}")
+                    stages[stage], ranges[stage] = quantize.quantize(
+                        exported[stage], calibration.feeds(assembly.specs[stage])
+                    )
+            models = dict(stages) if "staged" in recipe.forms else {}
+            if "fused" in recipe.forms:
+                progress(f"onnx: {PIPELINE}, {precision}")
+                models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
+                ranges[PIPELINE] = compose.prefixed(ranges)
+            for stage, model in models.items():
+                own = precision != "fp32" and stage in (*assembly.networks(), PIPELINE)
+                name = f"{stage}.{precision}" if own else stage
+                written.append(
+                    ModelFile(
+                        path=self._write(target / f"{name}.onnx", model, stage, assembly),
+                        format=self.name,
+                        precision=precision,
+                        entries={stage: model.graph.name},
+                        ranges=calibrated.write(target, name, ranges[stage]) if own else None,
+                    )
+                )
+        return written
+
+    def _write(self, path: Path, model: onnx.ModelProto, stage: str, assembly: Assembly) -> str:
+        """Write a model, unless another precision did, and return its path in the bundle."""
+        if not path.exists():
             onnx.helper.set_model_props(model, self._metadata(stage, assembly))
             onnx.checker.check_model(model, full_check=True)
-            path = target / f"{stage}.onnx"
             path.write_bytes(model.SerializeToString(deterministic=True))
-            written.append(
-                ModelFile(
-                    path=path.relative_to(folder).as_posix(),
-                    format=self.name,
-                    precision="fp32",
-                    entries={stage: model.graph.name},
-                )
-            )
-        return written
+        return f"models/{self.name}/{path.name}"
 
     def _metadata(self, stage: str, assembly: Assembly) -> dict[str, str]:
         metadata = {

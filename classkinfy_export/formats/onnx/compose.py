@@ -16,6 +16,8 @@ quantised on their own first: quantisers do not look into ``If`` bodies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -24,6 +26,7 @@ from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.onnx import graph as stage_graph
 from classkinfy_export.formats.onnx.graph import IR_VERSION
+from classkinfy_export.quantization.ranges import Ranges
 from classkinfy_export.stages.assembly import Assembly
 
 _ELEMENT = {
@@ -78,6 +81,11 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
         ir_version=IR_VERSION,
         producer_name="classkinfy-export",
     )
+
+
+def prefixed(ranges: Mapping[str, Ranges]) -> Ranges:
+    """Return the ranges of stages' tensors by the names that these have in the fused graph."""
+    return {f"{stage}/{name}": own for stage, of in ranges.items() for name, own in of.items()}
 
 
 def _decide_spec(assembly: Assembly) -> StageSpec:

@@ -1,0 +1,1 @@
+"""Quantisation, as far as it is common to all formats."""
