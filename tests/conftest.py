@@ -14,6 +14,7 @@ os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narr
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import (
@@ -24,6 +25,7 @@ from classkinfy_export.contract import (
     NetworkSpec,
     QualityRule,
 )
+from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
@@ -140,6 +142,19 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     return made
 
 
+@pytest.fixture(scope="session")
+def lesions(once: Once) -> list[Path]:
+    """Photos of drawn lesions, some with hair, of the bundles' size."""
+
+    def draw(folder: Path) -> None:
+        folder.mkdir()
+        for number, dx in enumerate(Taxonomy().classes * 2):
+            drawn = synthetic.lesion(dx, number, height=96, width=128, hair=number % 2)
+            Image.fromarray(drawn.image).save(folder / f"{dx}_{number}.png")
+
+    return sorted(once("lesions", draw).iterdir())
+
+
 def _export(variant: GraderVariant, recipe: ExportRecipe) -> Callable[[Path], Bundle]:
     return lambda out: export.export(_sources(variant), recipe, out)
 
@@ -154,3 +169,15 @@ def trunk_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
 def separate_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
     """A bundle in every format and form, graders apart. Copy it before altering it."""
     return once("separate_bundle", _export("separate", small_recipe))
+
+
+@pytest.fixture(scope="session")
+def quantised_bundle(once: Once, small_recipe: ExportRecipe, lesions: list[Path]) -> Path:
+    """``trunk_bundle`` with int8 beside fp32, without golden vectors. Copy it before altering it."""
+    recipe = small_recipe.model_copy(
+        update={"precisions": ("fp32", "static_wi8_ai8"), "golden": False}
+    )
+    return once(
+        "quantised_bundle",
+        lambda out: export.export(_sources("trunk"), recipe, out, calibration=lesions[:8]),
+    )

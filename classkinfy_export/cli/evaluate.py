@@ -37,6 +37,7 @@ def command(
     form: Annotated[
         Literal["staged", "fused"], typer.Option(help="Stage by stage, or the one graph.")
     ] = "staged",
+    precision: terminal.Precision = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json, answers.csv and plots.")
@@ -58,6 +59,7 @@ def command(
             part=part,
             runtime=runtime,
             form=form,
+            precision=precision,
             threads=threads,
             out=out,
             report=report,

@@ -18,7 +18,9 @@ def show(result: ParityReport) -> None:
     decisions = terminal.table(
         "Decisions",
         "runtime",
+        "precision",
         "form",
+        "beside",
         ">images",
         ">label agreement",
         ">flips",
@@ -30,7 +32,9 @@ def show(result: ParityReport) -> None:
     for choice in result.decisions:
         decisions.add_row(
             choice.runtime,
+            choice.precision,
             choice.form,
+            choice.reference,
             str(choice.images),
             f"{choice.label_agreement:.2%}",
             str(choice.flips),
@@ -43,6 +47,8 @@ def show(result: ParityReport) -> None:
     terminal.out.print(decisions)
     if result.labelled:
         terminal.out.print(_changes(result))
+    for caveat in result.caveats:
+        terminal.out.print(f"[yellow]note[/] {terminal.plain(caveat)}")
     for missing in result.not_run:
         terminal.out.print(
             f"[yellow]not run[/] {missing.runtime}: {terminal.plain(missing.reason)}"
@@ -55,23 +61,26 @@ def show(result: ParityReport) -> None:
 
 
 def _differences(result: ParityReport) -> Table:
-    """Return a row for each runtime and form: how many exact tensors are equal, and the others."""
-    loose = [row for row in result.tensors if row.tolerance]
+    """Return a row for each way of running: how many exact tensors are equal, and the others."""
+    loose = [row for row in result.tensors if row.tolerance != 0.0]
     names = list(dict.fromkeys(_shown(row) for row in loose))
     table = terminal.table(
-        f"Largest |Δ| from {result.reference}, {result.images} images",
+        f"Largest |Δ|, {result.images} images",
         "runtime",
+        "precision",
         "form",
         ">exact tensors",
         *(f">{name}" for name in names),
     )
-    for runtime, form in dict.fromkeys((row.runtime, row.form) for row in result.tensors):
-        ours = [row for row in result.tensors if (row.runtime, row.form) == (runtime, form)]
-        exact = [row.passed for row in ours if not row.tolerance]
+    for key in dict.fromkeys((row.runtime, row.precision, row.form) for row in result.tensors):
+        ours = [row for row in result.tensors if (row.runtime, row.precision, row.form) == key]
+        exact = [row.passed for row in ours if row.tolerance == 0.0]
         colour = "green" if all(exact) else "bold red"
-        cells = ([row for row in ours if row.tolerance and _shown(row) == name] for name in names)
         equal = f"[{colour}]{sum(exact)} of {len(exact)}[/]"
-        table.add_row(runtime, form, equal, *(_cell(rows) for rows in cells))
+        cells = (
+            [row for row in ours if row.tolerance != 0.0 and _shown(row) == name] for name in names
+        )
+        table.add_row(*key, equal, *(_cell(rows) for rows in cells))
     return table
 
 
@@ -85,6 +94,7 @@ def _failed(rows: list[TensorParity]) -> Table:
         "What differs",
         "gate",
         "runtime",
+        "precision",
         "form",
         "stage",
         "tensor",
@@ -99,6 +109,7 @@ def _failed(rows: list[TensorParity]) -> Table:
         table.add_row(
             row.gate,
             row.runtime,
+            row.precision,
             row.form,
             row.stage,
             row.tensor,
@@ -115,6 +126,7 @@ def _changes(result: ParityReport) -> Table:
     table = terminal.table(
         "Change on labelled images, 95 % interval by bootstrap over lesions",
         "runtime",
+        "precision",
         "form",
         ">images",
         *(f">{name.replace('_', ' ')}" for name in shown),
@@ -133,6 +145,7 @@ def _changes(result: ParityReport) -> Table:
         only = f"{row.paired.lost}, {row.paired.gained}"
         table.add_row(
             row.runtime,
+            row.precision,
             row.form,
             str(row.paired.images),
             *cells,
@@ -147,4 +160,7 @@ def _cell(rows: list[TensorParity]) -> str:
         return ""
     worst = max(rows, key=lambda row: row.minimum_tolerance)
     colour = "green" if all(row.passed for row in rows) else "bold red"
-    return f"[{colour}]{worst.minimum_tolerance:.2g}[/]"
+    if all(row.tolerance is None for row in rows):
+        colour = "dim"  # told, not gated
+    steps = "" if worst.step is None else f", {worst.minimum_tolerance / worst.step:.2g} steps"
+    return f"[{colour}]{worst.minimum_tolerance:.2g}{steps}[/]"

@@ -22,6 +22,7 @@ def command(
     form: Annotated[
         Literal["staged", "fused"], typer.Option(help="Stage by stage, or the one graph.")
     ] = "staged",
+    precision: terminal.Precision = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     json: terminal.Json = False,
 ) -> None:
@@ -30,7 +31,7 @@ def command(
     Example: [bold]classkinfy predict bundle photo.jpg[/]
     """
     opened = Bundle.open(bundle)
-    with registry.get(runtime).open(opened, threads=threads) as engine:
+    with registry.get(runtime).open(opened, precision=precision, threads=threads) as engine:
         prediction = Session(engine, form).predict(image)
     if json:
         terminal.emit(prediction.to_json())

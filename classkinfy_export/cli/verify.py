@@ -18,6 +18,9 @@ from classkinfy_export.parity.verify import verify
 from classkinfy_export.reporting.junit import junit as to_junit
 from classkinfy_export.reporting.summary import summary as to_summary
 
+_TOLD = 4
+"""Failures in the error; the tables have all of them."""
+
 
 def command(
     bundle: BundlePath,
@@ -88,4 +91,6 @@ def command(
     if not result.passed:
         if result.nothing_ran is not None:
             raise BundleError(result.nothing_ran)
-        raise GateFailedError("parity does not hold: " + "; ".join(result.failures()))
+        failures = result.failures()
+        more = [f"and {len(failures) - _TOLD} more"] if len(failures) > _TOLD else []
+        raise GateFailedError("parity does not hold: " + "; ".join([*failures[:_TOLD], *more]))

@@ -11,7 +11,7 @@ from classkinfy_export.errors import BundleError, DataError, require
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.jobs import held_out
 from classkinfy_export.jobs.target import Target
-from classkinfy_export.recipes import Form
+from classkinfy_export.recipes import Form, Precision
 from classkinfy_export.runtimes.session import Session
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def evaluate(
     part: str | None = None,
     runtime: str | None = None,
     form: Form = "staged",
+    precision: Precision = "fp32",
     threads: int = 1,
     out: Path | None = None,
     report: Report = lambda what, done, total: None,
@@ -43,6 +44,7 @@ def evaluate(
         part: of the split; ``test`` by default.
         runtime: ONNX Runtime for a bundle by default; runs and checkpoints have PyTorch alone.
         form: of a bundle.
+        precision: of its models.
         threads: of the runtime.
         out: a folder for ``evaluation.json``, ``answers.csv`` and plots, when given.
         report: told of progress.
@@ -70,14 +72,15 @@ def evaluate(
             f"{target.path} holds weights, which {name} does not run",
             hint="evaluate the bundle that 'classkinfy export' makes of them",
         )
-    with runtimes.get(name).open(bundle, threads=threads) as engine:
+    with runtimes.get(name).open(bundle, precision=precision, threads=threads) as engine:
         given = answers.collect(
             Session(engine, form),
             records,
             progress=lambda done, total: report("answering", done, total),
         )
     report("drawing lesions again", 0, 1)
-    result = judge(given, taxonomy, data=whole, runtime=f"{name} {form}", bundle=bundle.sha256)
+    ran = f"{name} {form}" if precision == "fp32" else f"{name} {precision} {form}"
+    result = judge(given, taxonomy, data=whole, runtime=ran, bundle=bundle.sha256)
     if out is not None:
         _keep(out, result, given)
     return result

@@ -16,6 +16,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
+from classkinfy_export.recipes import Precision
 from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.base import Array
 
@@ -108,16 +109,21 @@ def count(
         drawn = synthetic.lesion("nv", seed=0, hair=0.0).image
         image = frame(drawn, manifest.capture, manifest.fit)
     stages = [*manifest.stages, *([manifest.pipeline] if manifest.pipeline else [])]
-    held = {model.format for model in bundle.manifest.models}
-    chosen = [name for name in names or NAMES if names or runtimes.get(name).format in held]
+    held: dict[str, list[Precision]] = {model.format: [] for model in manifest.models}
+    for model in manifest.models:
+        held[model.format].append(model.precision)
+    chosen: list[tuple[str, Precision]] = []
+    for name in names or NAMES:
+        precisions = held.get(runtimes.get(name).format, ["fp32"] if names else [])
+        chosen += [(name, precision) for precision in dict.fromkeys(precisions)]
     rows: list[StageCost] = []
     versions = {}
-    for place, name in enumerate(chosen):
+    for place, (name, precision) in enumerate(chosen):
         runtime = runtimes.get(name)
         if not isinstance(runtime, Arm64Runtime):
             raise BundleError(f"{name} counts no instructions", hint=", ".join(NAMES))
         versions[name] = runtime.version() or ""
-        with runtime.counting(bundle) as engine:
+        with runtime.counting(bundle, precision) as engine:
             tensors: dict[str, Array] = {"image": image}
             for done, stage in enumerate(stages):
                 if not engine.has(stage.name):

@@ -132,16 +132,15 @@ def observe(
             _on_golden(bundle, sessions, found, progress)
             return found
         if against is None:
-            references: _References | Callable[[Key], Session] = _References(
-                bundle, threads, sessions, stack
-            )
-            sessions = references.usable(found)
+            own = _References(bundle, threads, sessions, stack)
+            references: Callable[[Key], Session] = own
+            sessions = own.usable(found)
         else:
             others = _open(against, wanted, threads, found, stack, explicit=names is not None)
             for key in sessions.keys() ^ others.keys():
                 which = "this bundle" if key in others else "the other bundle"
                 found.not_run[str(key)] = f"{which} does not hold it"
-            sessions = {key: own for key, own in sessions.items() if key in others}
+            sessions = {key: session for key, session in sessions.items() if key in others}
             references = others.__getitem__
             found.beside = dict.fromkeys(sessions, found.reference)
         kept = {
@@ -169,7 +168,8 @@ def _open(
         models = [model for model in bundle.manifest.models if model.format == runtime.format]
         if not models and not explicit:
             continue
-        for precision in dict.fromkeys([model.precision for model in models] or ["fp32"]):
+        held: list[Precision] = [model.precision for model in models] or ["fp32"]
+        for precision in dict.fromkeys(held):
             try:
                 engine = runtime.open(bundle, precision=precision, threads=threads)
             except (MissingDependencyError, BundleError) as error:
@@ -302,7 +302,7 @@ class _References:
                 found.not_run[str(key)] = f"{other.runtime} is its reference; {hint}"
                 del found.seen[key]
                 continue
-            found.beside[key] = found.reference if other is None else str(other)
+            found.beside[key] = found.reference if other is None else other.runtime
             usable[key] = session
         return usable
 

@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export import runtimes
+from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError, require
+from classkinfy_export.errors import BundleError, MissingDependencyError, require
+from classkinfy_export.parity.compare import Difference, TensorParity, summarise
 
 TOLERANCE = 0.01
 """Of a range, relative to its width: more than rounding, less than a step of 255."""
@@ -51,7 +53,50 @@ def step(bundle: Bundle, model: ModelFile, stage: str) -> float:
     return _width((own or list(ranges.values()))[-1]) / _CODES
 
 
-def errors(bundle: Bundle, model: ModelFile) -> dict[str, tuple[float, float]]:
+def parity(bundle: Bundle) -> tuple[list[TensorParity], dict[str, str]]:
+    """Hold every quantised file's ranges to those that were calibrated.
+
+    Returns:
+        a row for each file and network in it, its tensor with the largest relative error in place
+        of the worst image; and files that could not be looked at, with the reason.
+    """
+    rows, unread = [], {}
+    for model in bundle.manifest.models:
+        if model.ranges is None:
+            continue
+        try:
+            found = widths(bundle, model)
+        except MissingDependencyError as error:
+            unread[f"ranges of {model.path}"] = str(error)
+            continue
+        for stage in model.entries:
+            own = {n: w for n, w in found.items() if n.startswith(f"{stage}/")}
+            if model.format == "onnx":
+                own = found
+            if own:
+                rows.append(_row(model, stage, own))
+    return rows, unread
+
+
+def _row(model: ModelFile, stage: str, found: dict[str, tuple[float, float]]) -> TensorParity:
+    differences = [
+        (name, Difference(largest=abs(has - saw) / (saw or 1.0), expected=saw, actual=has))
+        for name, (saw, has) in found.items()
+    ]
+    return summarise(
+        differences,
+        runtime=runtimes.first(model.format),
+        precision=model.precision,
+        form="fused" if stage == PIPELINE else "staged",
+        reference="calibration",
+        stage=stage,
+        tensor="int8 ranges",
+        gate="tensors",
+        tolerance=TOLERANCE,
+    )
+
+
+def widths(bundle: Bundle, model: ModelFile) -> dict[str, tuple[float, float]]:
     """Return the width of each range: as calibration saw it, and as the file has it.
 
     A range that the file does not have is 0 wide there.
@@ -83,7 +128,8 @@ def _onnx(data: bytes) -> dict[str, float]:
                 if attribute.type == onnx.AttributeProto.GRAPH:
                     yield from graphs(attribute.g)
 
-    scales, rounded = {}, {}
+    scales: dict[str, onnx.TensorProto] = {}
+    rounded: dict[str, str] = {}
     for graph in graphs(onnx.load_from_string(data).graph):
         scales |= {tensor.name: tensor for tensor in graph.initializer}
         rounded |= {n.input[0]: n.input[1] for n in graph.node if n.op_type == "QuantizeLinear"}

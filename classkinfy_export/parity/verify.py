@@ -13,7 +13,7 @@ from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import grade_stage
-from classkinfy_export.errors import MissingDependencyError, require
+from classkinfy_export.errors import require
 from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.parity import ranges
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
@@ -30,8 +30,10 @@ from classkinfy_export.parity.observe import (
 from classkinfy_export.recipes import ParityRecipe
 
 _PREPROCESSING = ("prepare", "screen")
-_QUANTISED = ("embedding", "probabilities", "confidence", "severity")
+_ANSWERED = ("embedding", "probabilities", "confidence", "severity_")
 """What is made of a network's answer."""
+_DECIDED = ("diagnosis", "severity")
+"""What a decision gives: where a label flips these have no distance; the third gate has them."""
 _DECIDE = "decide"
 """Where the staged form decides: on the host, with what ``prepare`` and ``classify`` gave."""
 
@@ -96,8 +98,8 @@ class ParityReport(_Frozen):
             if not d.passed
         ]
         lines += [f"{m.runtime} did not run: {m.reason}" for m in self.not_run if m.failed]
-        failed = {f"{row.runtime} {row.precision}" for row in (*self.tensors, *self.decisions)
-                  if not row.passed}  # fmt: skip
+        tensors = {f"{row.runtime} {row.precision}" for row in self.tensors if not row.passed}
+        failed = tensors | {f"{d.runtime} {d.precision}" for d in self.decisions if not d.passed}
         return lines + [told for told in self.caveats if told.split(":")[0] in failed]
 
     @property
@@ -178,7 +180,7 @@ def gate(
     """
     seen = {key: observations for key, observations in found.seen.items() if observations}
     tensors = [row for key in seen for row in _tensors(bundle, found, key, recipe)]
-    ranged, unread = _ranges(bundle)
+    ranged, unread = ranges.parity(bundle)
     tensors += ranged
     taken = [
         decisions(
@@ -206,7 +208,7 @@ def gate(
                 NotRun(runtime=n, reason=w, broke=True, failed=True)
                 for n, w in found.failed.items()
             ),
-            *unread,
+            *(NotRun(runtime=n, reason=w) for n, w in unread.items()),
         ),
         not_covered=tuple(_not_covered(bundle.manifest, seen)),
         caveats=found.caveats,
@@ -290,10 +292,10 @@ def _tolerance(
     found: Observations, key: Key, recipe: ParityRecipe, tensor: str, step: float | None
 ) -> float | None:
     """Return the largest difference that passes; None of one that is told, not gated."""
-    quantised = key.precision != "fp32" and tensor.startswith(_QUANTISED)
-    if not quantised:
+    decided = tensor in _DECIDED
+    if key.precision == "fp32" or not (decided or tensor.startswith(_ANSWERED)):
         return recipe.tolerance(key.runtime, tensor)
-    if not _same_file(found, key) or recipe.of(key.runtime).own_rounding:
+    if decided or not _same_file(found, key) or recipe.of(key.runtime).own_rounding:
         return None
     return recipe.quantised.probability if step is None else recipe.quantised.steps * step
 
@@ -309,43 +311,6 @@ def _step(bundle: Bundle, key: Key) -> float | None:
     if model is None or model.ranges is None:
         return None
     return ranges.step(bundle, model, stage)
-
-
-def _ranges(bundle: Bundle) -> tuple[list[TensorParity], list[NotRun]]:
-    """Hold the ranges in quantised files to those that were calibrated, a row for each file."""
-    rows, unread = [], []
-    for model in bundle.manifest.models:
-        if model.ranges is None:
-            continue
-        stages = ", ".join(s for s in model.entries if s == PIPELINE or len(model.entries) == 1)
-        runtime = runtimes.first(model.format)
-        try:
-            widths = ranges.errors(bundle, model)
-        except MissingDependencyError as error:
-            unread.append(NotRun(runtime=f"ranges of {model.path}", reason=str(error)))
-            continue
-        off = {name: abs(has - saw) / saw if saw else has for name, (saw, has) in widths.items()}
-        worst = max(off, key=off.__getitem__)
-        rows.append(
-            summarise(
-                [
-                    (
-                        name,
-                        Difference(largest=error, expected=widths[name][0], actual=widths[name][1]),
-                    )
-                    for name, error in off.items()
-                ],
-                runtime=runtime,
-                precision=model.precision,
-                form="fused" if stages == PIPELINE else "staged",
-                reference="calibration",
-                stage=stages or worst.split("/")[0],
-                tensor="int8 ranges",
-                gate="tensors",
-                tolerance=ranges.TOLERANCE,
-            )
-        )
-    return rows, unread
 
 
 def _origin(manifest: Manifest, key: Key, tensor: str) -> tuple[str, Gate]:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 Ranges = dict[str, tuple[float, float]]
-"""The least and the largest value of each quantised activation, by its tensor's name, in the order in
-which they are computed."""
+"""The least and the largest value of each quantised activation, by its tensor's name, in the order
+in which they are computed."""
 
 
 def write(models: Path, name: str, ranges: Ranges) -> str:

@@ -182,7 +182,8 @@ def _verdict(parity: ParityReport | None) -> _Verdict:
     # Evidence is not signed: the verdict is what its rows say, not only what its summary says.
     ran = bool(parity.tensors) and bool(parity.decisions)
     held = all(row.passed for row in parity.decisions) and all(
-        row.passed and row.minimum_tolerance <= row.tolerance for row in parity.tensors
+        row.passed and (row.tolerance is None or row.minimum_tolerance <= row.tolerance)
+        for row in parity.tensors
     )
     if not (parity.passed and ran and held):
         return _Verdict("failed", "parity FAILED" if ran else "parity FAILED: nothing ran")
@@ -194,7 +195,7 @@ def _verdict(parity: ParityReport | None) -> _Verdict:
 def _runs(parity: ParityReport | None) -> dict[tuple[str, str], list[TensorParity]]:
     runs: dict[tuple[str, str], list[TensorParity]] = {}
     for row in parity.tensors if parity else ():
-        runs.setdefault((row.runtime, row.form), []).append(row)
+        runs.setdefault((row.runtime, f"{row.precision} {row.form}"), []).append(row)
     return runs
 
 
@@ -254,8 +255,8 @@ def _plots(
     if test is not None and test.recall:
         malignant = manifest.taxonomy.malignant
         drawn["recall"] = plots.recall([*test.recall], [*test.recall.values()], malignant)
-    if parity is not None and parity.tensors:
-        drawn["parity"] = plots.parity(parity.tensors)
+    if parity is not None and any(row.precision == "fp32" for row in parity.tensors):
+        drawn["parity"] = plots.parity([r for r in parity.tensors if r.precision == "fp32"])
     if latency is not None and latency.rows:
         drawn["latency"] = plots.latency(latency.rows)
         staged = [row for row in latency.rows if len(row.stages_p50_ms) > 1]

@@ -152,7 +152,7 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
     """
     tensors = list(dict.fromkeys(row.tensor for row in rows))
     runs = list(dict.fromkeys((row.runtime, row.form) for row in rows))
-    seen = [v for r in rows for v in (r.minimum_tolerance, r.tolerance) if 0 < v < math.inf]
+    seen = [v for r in rows for v in (r.minimum_tolerance, r.tolerance or 0.0) if 0 < v < math.inf]
     low = math.floor(math.log10(min(seen, default=1e-8)))
     high = max(math.ceil(math.log10(max(seen, default=1e-3))), low + 1)
     zero, endless = low - 1.2, high + 1.2
@@ -167,7 +167,7 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
         figure, axes = canvas(1.5 + 0.42 * len(tensors))
         for number, tensor in enumerate(tensors):
             ours = [row for row in rows if row.tensor == tensor]
-            limit = place(ours[0].tolerance)
+            limit = place(ours[0].tolerance or 0.0)
             axes.plot([limit, limit], [number - 0.38, number + 0.38], color=INK, linewidth=2)
             for row in ours:
                 lane = runs.index((row.runtime, row.form)) - (len(runs) - 1) / 2

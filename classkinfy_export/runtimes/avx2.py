@@ -1,8 +1,8 @@
 """ONNX Runtime on an x86 core with AVX2 and nothing newer, emulated by QEMU's user mode.
 
-Without VNNI, x86 multiplies uint8 by int8 in pairs and adds each pair in 16 bits, where it saturates
-(VPMADDUBSW): an int8 file whose weights use all 8 bits gives other answers there than on a phone or
-a newer x86. This runtime shows it on any machine.
+Without VNNI, x86 multiplies uint8 by int8 in pairs and adds each pair in 16 bits, where it
+saturates (VPMADDUBSW): an int8 file whose weights use all 8 bits gives other answers there than on
+a phone or a newer x86. This runtime shows it on any machine.
 """
 
 from __future__ import annotations

@@ -1,0 +1,146 @@
+"""Facts about int8 files: what is quantised in them, by which formula, and what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from onnx import numpy_helper
+
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import RecipeError
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.export import Sources
+from classkinfy_export.recipes import ExportRecipe
+
+INT8 = "static_wi8_ai8"
+
+
+def graph(folder: Path, name: str) -> onnx.GraphProto:
+    return onnx.load(folder / "models" / "onnx" / f"{name}.onnx").graph
+
+
+def arrays(found: onnx.GraphProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in found.initializer}
+
+
+def test_only_networks_are_written_again(quantised_bundle: Path) -> None:
+    manifest = Bundle.open(quantised_bundle).manifest
+    for stage in ("prepare", "screen", "grade_mel"):
+        paths = {manifest.find_model(stage, "onnx", p).path for p in ("fp32", INT8)}  # type: ignore[union-attr, arg-type]
+        assert paths == {f"models/onnx/{stage}.onnx"}
+    for stage in ("classify", "pipeline"):
+        paths = {manifest.find_model(stage, "onnx", p).path for p in ("fp32", INT8)}  # type: ignore[union-attr, arg-type]
+        assert paths == {f"models/onnx/{stage}.onnx", f"models/onnx/{stage}.{INT8}.onnx"}
+    assert manifest.calibration is not None
+    assert manifest.calibration.images == 8
+
+
+def test_weights_are_rounded_to_127_steps_of_each_channels_largest(quantised_bundle: Path) -> None:
+    floats = arrays(graph(quantised_bundle, "classify"))
+    found = graph(quantised_bundle, f"classify.{INT8}")
+    held = arrays(found)
+    makers = {node.output[0]: node for node in found.node}
+    convolutions = [node for node in found.node if node.op_type == "Conv"]
+    assert convolutions
+    for node in convolutions:
+        dequantise = makers[node.input[1]]
+        assert dequantise.op_type == "DequantizeLinear", "no convolution stayed float"
+        codes, scale = held[dequantise.input[0]], held[dequantise.input[1]]
+        assert codes.dtype == np.int8
+        weights = floats[dequantise.input[0].removesuffix("_quantized")]
+        largest = np.abs(weights).max(axis=(1, 2, 3))
+        np.testing.assert_allclose(scale, largest / 127, rtol=1e-5)
+        exact = np.clip(np.rint(weights / scale[:, None, None, None]), -127, 127)
+        assert np.abs(codes - exact).max() <= 1, "but for ties"
+        assert (codes == exact).mean() > 0.99
+
+
+def test_the_resize_and_whatever_is_not_a_network_are_the_same_floats(
+    quantised_bundle: Path,
+) -> None:
+    for name in ("classify", "pipeline"):
+        before, after = (graph(quantised_bundle, n) for n in (name, f"{name}.{INT8}"))
+        for kind in ("MatMul", "Softmax", "Gemm", "Floor"):
+            counts = [sum(n.op_type == kind for n in g.node) for g in (before, after)]
+            assert counts[0] == counts[1] > 0, kind
+        kept = arrays(after)
+        blocks = {n: v for n, v in arrays(before).items() if ".block_" in n}
+        assert blocks
+        assert all(kept[n].tobytes() == v.tobytes() for n, v in blocks.items())
+        assert [(i.name, i.type) for i in before.input] == [(i.name, i.type) for i in after.input]
+        assert [o.name for o in before.output] == [o.name for o in after.output]
+
+
+def test_litert_convolutions_are_int8_and_inputs_and_outputs_are_as_they_were(
+    quantised_bundle: Path,
+) -> None:
+    models = [
+        schema.ModelT.InitFromPackedBuf(
+            (quantised_bundle / "models" / "litert" / f"{name}.tflite").read_bytes(), 0
+        )
+        for name in ("main", f"main.{INT8}")
+    ]
+    kinds = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
+    for before, after in zip(*(m.signatureDefs for m in models), strict=True):
+        assert before.signatureKey == after.signatureKey
+        old, new = (m.subgraphs[d.subgraphIndex] for m, d in zip(models, (before, after)))
+        for listed in ("inputs", "outputs"):
+            types = [[g.tensors[i].type for i in getattr(g, listed)] for g in (old, new)]
+            assert types[0] == types[1], before.signatureKey
+        if before.signatureKey in (b"classify", b"pipeline"):
+            codes = [models[1].operatorCodes[o.opcodeIndex].builtinCode for o in new.operators]
+            outputs = [
+                new.tensors[o.outputs[0]].type
+                for o, code in zip(new.operators, codes, strict=True)
+                if code in kinds and b"_backbone/" in new.tensors[o.outputs[0]].name
+            ]
+            assert set(outputs) == {schema.TensorType.INT8}
+
+
+def test_both_formats_saw_the_same_ranges(quantised_bundle: Path) -> None:
+    onnx_ranges, litert_ranges = (
+        json.loads((quantised_bundle / "models" / path).read_text())
+        for path in (f"onnx/classify.{INT8}.ranges.json", f"litert/main.{INT8}.ranges.json")
+    )
+    bounds = [b for name, b in litert_ranges.items() if name.startswith("classify/")]
+    same = [
+        any(np.allclose(b, other, rtol=1e-4, atol=1e-4) for other in bounds)
+        for b in onnx_ranges.values()
+    ]
+    assert np.mean(same) > 0.9, "the formats fold different operators into one"
+    fused = {n.removeprefix("pipeline/") for n in litert_ranges if n.startswith("pipeline/")}
+    assert len(fused) == len(bounds)
+
+
+def test_calibration_without_photos_says_what_to_do(
+    checkpoints: Callable[[str], Sources], small_recipe: ExportRecipe, tmp_path: Path
+) -> None:
+    recipe = small_recipe.model_copy(update={"precisions": ("fp32", INT8)})
+    with pytest.raises(RecipeError, match="takes its ranges from photos") as caught:
+        export.export(checkpoints("trunk"), recipe, tmp_path / "bundle")
+    for way in ("--calibration", "data synthesise", "precisions at"):
+        assert way in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_graders_of_their_own_are_quantised_too(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    lesions: list[Path],
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe.model_copy(
+        update={"precisions": (INT8,), "formats": ("pytorch", "onnx"), "golden": False}
+    )
+    export.export(checkpoints("separate"), recipe, tmp_path / "bundle", calibration=lesions[:2])
+    names = {path.stem for path in (tmp_path / "bundle" / "models" / "onnx").glob("*.onnx")}
+    assert names == {
+        *("prepare", f"classify.{INT8}", f"pipeline.{INT8}"),
+        *(f"grade_{dx}.{INT8}" for dx in ("akiec", "mel", "nv")),
+    }
