@@ -237,8 +237,8 @@ class RuntimeParity(_Frozen):
     """Largest share of such images. To prove it takes ``ln .05 / ln(1 - rate)`` of them without
     one: 998 for 0.3 %. Of fewer not one may differ, and it is said that nothing is proven."""
     own_rounding: bool = False
-    """Whether its int8 kernels round otherwise than those of the format's first runtime. What a
-    quantised network gives is then told, and only labels are gated."""
+    """Whether its int8 kernels round otherwise than those of the format's first runtime. It is then
+    seen beside PyTorch, as that one is, for it computes something else of the same file."""
 
 
 class QuantisedParity(_Frozen):
@@ -260,10 +260,7 @@ class QuantisedParity(_Frozen):
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
 _ASKED: dict[RuntimeName, dict[str, Any]] = {
-    "litert-reference": {
-        **{"images": 100, "looser": 10.0, "flip_rate": 0.03},
-        "own_rounding": True,
-    },
+    "litert-reference": {"images": 100, "looser": 10.0, "flip_rate": 0.03, "own_rounding": True},
     "arm64-onnxruntime": _EMULATED,
     "arm64-litert": _EMULATED,
     "arm64-a53-onnxruntime": _EMULATED,

@@ -173,7 +173,7 @@ def separate_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
 
 @pytest.fixture(scope="session")
 def quantised_bundle(once: Once, small_recipe: ExportRecipe, lesions: list[Path]) -> Path:
-    """``trunk_bundle`` with int8 beside fp32, without golden vectors. Copy it before altering it."""
+    """``trunk_bundle`` with int8 beside fp32, no golden vectors. Copy it before altering it."""
     recipe = small_recipe.model_copy(
         update={"precisions": ("fp32", "static_wi8_ai8"), "golden": False}
     )

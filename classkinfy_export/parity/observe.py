@@ -3,8 +3,8 @@
 The reference is PyTorch, from the weights in the bundle; without images it is the golden vectors
 that PyTorch wrote, which need no torch. Of a quantised precision only the format's first runtime is
 seen beside PyTorch, to tell what quantisation changes; the others are seen beside that one, which
-runs the same file. Stages are chained as an app chains them, so a difference in an early stage
-shows in the later ones too.
+runs the same file, unless their kernels round otherwise. Stages are chained as an app chains them,
+so a difference in an early stage shows in the later ones too.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def observe(
             _on_golden(bundle, sessions, found, progress)
             return found
         if against is None:
-            own = _References(bundle, threads, sessions, stack)
+            own = _References(bundle, recipe, threads, sessions, stack)
             references: Callable[[Key], Session] = own
             sessions = own.usable(found)
         else:
@@ -286,10 +286,15 @@ class _References:
     """What each is seen beside: PyTorch, or the format's first runtime on the same file."""
 
     def __init__(
-        self, bundle: Bundle, threads: int, sessions: dict[Key, Session], stack: ExitStack
+        self,
+        bundle: Bundle,
+        recipe: ParityRecipe,
+        threads: int,
+        sessions: dict[Key, Session],
+        stack: ExitStack,
     ) -> None:
-        self.bundle, self.threads, self.stack = bundle, threads, stack
-        self.sessions = sessions
+        self.bundle, self.recipe, self.threads = bundle, recipe, threads
+        self.sessions, self.stack = sessions, stack
         self._opened: dict[Key | None, Session] = {}
 
     def usable(self, found: Observations) -> dict[Key, Session]:
@@ -320,8 +325,8 @@ class _References:
     def _other(self, key: Key) -> Key | None:
         """Return which other runtime a key is seen beside; None when it is PyTorch."""
         first = runtimes.first(runtimes.get(key.runtime).format)
-        own = key.precision == "fp32" or key.runtime == first
-        return None if own else key._replace(runtime=first)
+        alone = key.runtime == first or self.recipe.of(key.runtime).own_rounding
+        return None if key.precision == "fp32" or alone else key._replace(runtime=first)
 
 
 def _check(bundle: Bundle, against: Bundle, images: Sequence[Path]) -> None:

@@ -91,7 +91,7 @@ class ParityReport(_Frozen):
         ]
         lines += [
             f"decisions: {d.runtime} {d.precision} {d.form}: {d.flips} of {d.images} differ from "
-            f"{d.reference}'s"
+            f"{d.reference}'s, {d.label_flips} in the label"
             + (f", first {', '.join(d.flipped[:3])}" if d.flips else "")
             + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked"
             for d in self.decisions
@@ -295,7 +295,7 @@ def _tolerance(
     decided = tensor in _DECIDED
     if key.precision == "fp32" or not (decided or tensor.startswith(_ANSWERED)):
         return recipe.tolerance(key.runtime, tensor)
-    if decided or not _same_file(found, key) or recipe.of(key.runtime).own_rounding:
+    if decided or not _same_file(found, key):
         return None
     return recipe.quantised.probability if step is None else recipe.quantised.steps * step
 

@@ -14,6 +14,11 @@ from classkinfy_export.runtimes.base import Array, Engine, Runtime
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
+_ROUNDS_TWICE = (
+    "LiteRT's own int8 kernels round the sum of a convolution twice, XNNPACK's once: labels may "
+    "differ where no delegate is at hand"
+)
+
 
 class LitertRuntime(Runtime):
     """``ai-edge-litert``, CPU, XNNPACK."""
@@ -34,6 +39,10 @@ class LitertReferenceRuntime(LitertRuntime):
 
     name: ClassVar[str] = "litert-reference"
     delegated: ClassVar[bool] = False
+
+    def caveat(self, precision: Precision) -> str | None:
+        """Return what is to be known of a precision here."""
+        return None if precision == "fp32" else _ROUNDS_TWICE
 
 
 class _LitertEngine(Engine):

@@ -89,7 +89,9 @@ def test_litert_convolutions_are_int8_and_inputs_and_outputs_are_as_they_were(
     kinds = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     for before, after in zip(*(m.signatureDefs for m in models), strict=True):
         assert before.signatureKey == after.signatureKey
-        old, new = (m.subgraphs[d.subgraphIndex] for m, d in zip(models, (before, after)))
+        old, new = (
+            m.subgraphs[d.subgraphIndex] for m, d in zip(models, (before, after), strict=True)
+        )
         for listed in ("inputs", "outputs"):
             types = [[g.tensors[i].type for i in getattr(g, listed)] for g in (old, new)]
             assert types[0] == types[1], before.signatureKey
