@@ -23,7 +23,7 @@ def command(
 
     Example: [bold]classkinfy demo --out build/demo[/]
     """
-    from classkinfy_export.cli import bench, train, verify
+    from classkinfy_export.cli import bench, parity_tables, train
     from classkinfy_export.errors import GateFailedError
     from classkinfy_export.jobs.demo import demo
 
@@ -35,7 +35,7 @@ def command(
         terminal.emit(result.to_json())
     else:
         train.show(result.metrics)
-        verify.show(result.parity)
+        parity_tables.show(result.parity)
         bench.show(result.latency)
         terminal.out.print(terminal.plain(f"\nbundle: {result.bundle}\nreport: {result.report}"))
         terminal.disclaim()
