@@ -12,10 +12,8 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
@@ -26,15 +24,14 @@ from classkinfy_export.latency.host import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.verify import ParityReport
 from classkinfy_export.recipes import explain
-from classkinfy_export.reporting import examples, plots
+from classkinfy_export.reporting import examples, html, plots
+from classkinfy_export.reporting.drawing import Plot
 from classkinfy_export.reporting.montage import Montage
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 
 Progress = Callable[[int, int], None]
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _PARTS = ("val", "calib", "test")
-_NONE = "\N{EN DASH}"
 _Report = TypeVar("_Report", bound=BaseModel)
 
 
@@ -122,7 +119,7 @@ def render(
         steps += len(gallery.examples)
     except BundleError as error:
         problems["examples"] = str(error)
-    page = _environment().get_template("report.html")
+    page = html.template("report.html")
     text = page.render(
         manifest=manifest,
         sha256=bundle.sha256,
@@ -249,8 +246,8 @@ def _plots(
     accuracy: _Accuracy | None,
     parity: ParityReport | None,
     latency: LatencyReport | None,
-) -> dict[str, plots.Plot]:
-    drawn: dict[str, plots.Plot] = {}
+) -> dict[str, Plot]:
+    drawn: dict[str, Plot] = {}
     test = accuracy.classifier.get("test") if accuracy else None
     if test is not None and _drawable(test):
         drawn["confusion"] = plots.confusion(test.classes, test.confusion_matrix)
@@ -267,47 +264,10 @@ def _plots(
     return drawn
 
 
-def _curves(evaluation: Evaluation | None) -> dict[str, plots.Plot]:
+def _curves(evaluation: Evaluation | None) -> dict[str, Plot]:
     if evaluation is None:
         return {}
     return {
         "roc": plots.roc(evaluation),
         "reliability": plots.reliability(evaluation.reliability),
     }
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.tests["own"] = lambda name: name.startswith("own_")
-    environment.filters.update(
-        mib=lambda size: f"{size / 2**20:.2f}",
-        number=_number,
-        delta=_delta,
-        share=lambda value: _number(None if value is None else 100 * value, 1),
-        shape=lambda values: " \N{MULTIPLICATION SIGN} ".join(map(str, values)),
-        value=lambda value: _NONE if value is None or math.isnan(value) else f"{value:.6g}",
-    )
-    return environment
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    if value is None or math.isnan(value):
-        return _NONE
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:.{digits}f}"
-
-
-def _delta(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return _NONE
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return "0" if value == 0 else f"{value:.2g}"

@@ -1,76 +1,40 @@
-"""The report's plots: matplotlib drawn to SVG, the same figures to the same bytes.
+"""The report's plots.
 
-A plot goes into a page as a data URI, so that the ids inside one SVG never meet those of another.
 Colours are Okabe and Ito's for runtimes and Tol's muted set for stages and classes: both are told
-apart by colour-blind readers. Every plot is as wide as a phone can show without shrinking its text
-away.
+apart by colour-blind readers.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from classkinfy_export.evaluation.report import Bin, Evaluation
 from classkinfy_export.latency.host import Latency
 from classkinfy_export.parity.compare import TensorParity
+from classkinfy_export.reporting.drawing import (
+    FAIL,
+    FAINT,
+    INK,
+    WIDTH,
+    Plot,
+    canvas,
+    finish,
+    legend,
+    short,
+    style,
+)
 
-_WIDTH, _ROW = 5.6, 0.27
-_MAX_NAME = 40
-_INK, _FAINT, _FAIL = "#1b1f24", "#8a929c", "#c1121f"
+_ROW = 0.27
 _RUNTIMES = {"pytorch": "#E69F00", "onnxruntime": "#0072B2", "litert": "#009E73"}
 _OTHERS = ("#CC79A7", "#56B4E9", "#D55E00", "#7f7f7f")
 _STAGES = ("#88CCEE", "#332288", "#44AA99", "#DDCC77", "#CC6677", "#AA4499", "#117733", "#999933")
 _FORMS = {"staged": "o", "fused": "D"}
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "classkinfy",
-    "svg.fonttype": "path",
-    # Names come from files: a dollar sign in one is a dollar sign.
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": "#e3e6ea",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "hatch.linewidth": 0.8,
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One drawn plot; sizes are CSS pixels."""
-
-    svg: bytes
-    alt: str
-    width: int
-    height: int
-
-    @property
-    def source(self) -> str:
-        """The SVG as a data URI."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
 
 
 def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
@@ -83,11 +47,11 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
     counts, size = np.asarray(matrix, np.int64), len(classes)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    with _style():
-        figure, axes = _figure(_WIDTH * 0.9)
+    with style():
+        figure, axes = canvas(WIDTH * 0.9)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(size), [_short(c) for c in classes], rotation=45 if size > 8 else 0)
-        axes.set_yticks(range(size), [_short(c) for c in classes])
+        axes.set_xticks(range(size), [short(c) for c in classes], rotation=45 if size > 8 else 0)
+        axes.set_yticks(range(size), [short(c) for c in classes])
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.spines[:].set_visible(False)
@@ -100,7 +64,7 @@ def confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Plot:
             for guess in range(size):
                 _cell(axes, guess, true, int(counts[true, guess]), float(shares[true, guess]), size)
         right = ", ".join(f"{c} {counts[i, i]} of {totals[i, 0]}" for i, c in enumerate(classes))
-        return _finish(figure, f"Confusion matrix. Correct of each true class: {right}.")
+        return finish(figure, f"Confusion matrix. Correct of each true class: {right}.")
 
 
 def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[str]) -> Plot:
@@ -113,14 +77,14 @@ def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[
     """
     mean = float(np.mean(values)) if values else math.nan
     colours = ["#D55E00" if name in malignant else "#56B4E9" for name in classes]
-    with _style():
-        figure, axes = _figure(max(2.2, 1.35 + 0.36 * len(classes)))
+    with style():
+        figure, axes = canvas(max(2.2, 1.35 + 0.36 * len(classes)))
         axes.barh(range(len(classes)), values, color=colours, height=0.66)
         for row, value in enumerate(values):
-            axes.text(value + 0.012, row, f"{value:.2f}", va="center", color=_INK)
+            axes.text(value + 0.012, row, f"{value:.2f}", va="center", color=INK)
         if math.isfinite(mean):
-            axes.axvline(mean, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_yticks(range(len(classes)), [_short(c) for c in classes])
+            axes.axvline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_yticks(range(len(classes)), [short(c) for c in classes])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.09)
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -129,20 +93,20 @@ def recall(classes: Sequence[str], values: Sequence[float], malignant: Sequence[
         handles: list[Patch | Line2D] = [
             Patch(color="#D55E00", label="malignant side"),
             Patch(color="#56B4E9", label="benign side"),
-            Line2D([], [], color=_INK, linewidth=1, linestyle=(0, (4, 3)), label="mean of classes"),
+            Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="mean of classes"),
         ]
-        _legend(figure, handles)
+        legend(figure, handles)
         told = ", ".join(f"{n} {v:.2f}" for n, v in zip(classes, values, strict=True))
-        return _finish(figure, f"Recall of each class: {told}; mean {mean:.2f}.")
+        return finish(figure, f"Recall of each class: {told}; mean {mean:.2f}.")
 
 
 def roc(evaluation: Evaluation) -> Plot:
     """Draw the receiver operating characteristic of each class against the rest."""
     figures = evaluation.figures
-    named = {dx: f"{_short(dx)} {figures[f'auroc/{dx}'].value:.3f}" for dx in evaluation.curves}
-    with _style():
-        figure, axes = _figure(_WIDTH * 0.9)
-        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+    named = {dx: f"{short(dx)} {figures[f'auroc/{dx}'].value:.3f}" for dx in evaluation.curves}
+    with style():
+        figure, axes = canvas(WIDTH * 0.9)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         handles = []
         for number, (dx, label) in enumerate(named.items()):
             colour, curve = _STAGES[number % len(_STAGES)], evaluation.curves[dx]
@@ -151,9 +115,9 @@ def roc(evaluation: Evaluation) -> Plot:
         axes.set_xlabel("false positive rate, 1 - specificity")
         axes.set_ylabel("true positive rate, sensitivity")
         axes.grid()
-        _legend(figure, handles)
+        legend(figure, handles)
         told = ", ".join(named.values()) or "none"
-        return _finish(figure, f"ROC of each class against the rest; areas: {told}.")
+        return finish(figure, f"ROC of each class against the rest; areas: {told}.")
 
 
 def reliability(bins: Sequence[Bin]) -> Plot:
@@ -163,9 +127,9 @@ def reliability(bins: Sequence[Bin]) -> Plot:
         bins: of confidence, each with an image at least.
     """
     total = sum(b.n for b in bins)
-    with _style():
-        figure, axes = _figure(_WIDTH * 0.8)
-        axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=0.8, linestyle=":")
+    with style():
+        figure, axes = canvas(WIDTH * 0.8)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
         x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
         axes.plot(x, y, color="#0072B2", linewidth=1)
         axes.scatter(x, y, s=[20 + 600 * b.n / total for b in bins], color="#0072B2", alpha=0.6)
@@ -175,7 +139,7 @@ def reliability(bins: Sequence[Bin]) -> Plot:
         axes.set_ylabel("how often it is right")
         axes.grid()
         told = ", ".join(f"{b.accuracy:.2f} right at {b.confidence:.2f} ({b.n})" for b in bins)
-        return _finish(figure, f"Reliability: {told}.")
+        return finish(figure, f"Reliability: {told}.")
 
 
 def parity(rows: Sequence[TensorParity]) -> Plot:
@@ -199,12 +163,12 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
             return endless
         return zero if value <= 0 else math.log10(value)
 
-    with _style():
-        figure, axes = _figure(1.5 + 0.42 * len(tensors))
+    with style():
+        figure, axes = canvas(1.5 + 0.42 * len(tensors))
         for number, tensor in enumerate(tensors):
             ours = [row for row in rows if row.tensor == tensor]
             limit = place(ours[0].tolerance)
-            axes.plot([limit, limit], [number - 0.38, number + 0.38], color=_INK, linewidth=2)
+            axes.plot([limit, limit], [number - 0.38, number + 0.38], color=INK, linewidth=2)
             for row in ours:
                 lane = runs.index((row.runtime, row.form)) - (len(runs) - 1) / 2
                 point = _marker(row.runtime, row.form)
@@ -213,9 +177,9 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
                 )
                 if not row.passed:
                     filled = _colour(row.runtime)
-                    point.set(mec=_FAIL, mew=2.4, markersize=8, mfc=filled)
+                    point.set(mec=FAIL, mew=2.4, markersize=8, mfc=filled)
                 axes.add_line(point)
-        axes.set_yticks(range(len(tensors)), [_short(t) for t in tensors])
+        axes.set_yticks(range(len(tensors)), [short(t) for t in tensors])
         axes.set_ylim(len(tensors) - 0.4, -0.6)
         step = max(1, (high - low) // 6)
         powers = list(range(low, high + 1, step))
@@ -223,14 +187,14 @@ def parity(rows: Sequence[TensorParity]) -> Plot:
         labels = ["0", *(f"1e{p}" for p in powers), *(["∞"] if unbounded else [])]
         axes.set_xticks(ticks, labels)
         axes.set_xlim(zero - 0.35, (endless if unbounded else high) + 0.35)
-        axes.axvline(low - 0.6, color=_FAINT, linewidth=0.8, linestyle=":")
+        axes.axvline(low - 0.6, color=FAINT, linewidth=0.8, linestyle=":")
         axes.set_xlabel("largest |Δ| from the reference, in the tensor's unit (log scale)")
         axes.grid(axis="both")
-        allowed = Line2D([], [], ls="", marker="|", ms=11, color=_INK, label="allowed")
-        _legend(figure, [*(_marker(*run, _short(" ".join(run))) for run in runs), allowed])
+        allowed = Line2D([], [], ls="", marker="|", ms=11, color=INK, label="allowed")
+        legend(figure, [*(_marker(*run, short(" ".join(run))) for run in runs), allowed])
         failed = ", ".join(f"{r.runtime} {r.form} {r.tensor}" for r in rows if not r.passed)
         told = f"{len(tensors)} tensors, {len(runs)} configurations; failed: {failed or 'none'}"
-        return _finish(figure, f"Largest difference beside the allowed one. {told}.")
+        return finish(figure, f"Largest difference beside the allowed one. {told}.")
 
 
 def latency(rows: Sequence[Latency]) -> Plot:
@@ -242,17 +206,15 @@ def latency(rows: Sequence[Latency]) -> Plot:
     names = [_configuration(row) for row in rows]
     p50 = _finite([row.p50_ms for row in rows])
     p90 = np.maximum(_finite([row.p90_ms for row in rows]), p50)
-    with _style():
-        figure, axes = _figure(1.0 + _ROW * 1.25 * len(rows))
+    with style():
+        figure, axes = canvas(1.0 + _ROW * 1.25 * len(rows))
         places = _grouped(rows)
         bars = axes.barh(places, p50, height=0.72, color=[_colour(r.runtime) for r in rows])
         for bar, row in zip(bars, rows, strict=True):
             if row.form == "fused":
                 bar.set(hatch="///", edgecolor="white", linewidth=0)
         whiskers = np.stack([np.zeros_like(p50), p90 - p50])
-        axes.errorbar(
-            p50, places, xerr=whiskers, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3
-        )
+        axes.errorbar(p50, places, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
         widest = float(p90.max()) if len(rows) else 1.0
         for place, middle, end, row in zip(places, p50, p90, rows, strict=True):
             said = f"{middle:.1f}{' noisy' if row.noisy else ''}"
@@ -263,7 +225,7 @@ def latency(rows: Sequence[Latency]) -> Plot:
         axes.set_xlabel("one answer, ms (bar: p50, whisker: p90)")
         axes.grid(axis="x")
         told = "; ".join(f"{n} {m:.1f} ms" for n, m in zip(names, p50, strict=True))
-        return _finish(figure, f"Median latency of one answer: {told}.")
+        return finish(figure, f"Median latency of one answer: {told}.")
 
 
 def stages(rows: Sequence[Latency]) -> Plot:
@@ -277,15 +239,15 @@ def stages(rows: Sequence[Latency]) -> Plot:
     left = np.zeros(len(rows))
     totals = _finite([sum(_finite(list(row.stages_p50_ms.values()))) for row in rows])
     widest = float(totals.max()) if len(rows) else 1.0
-    with _style():
-        figure, axes = _figure(1.35 + _ROW * 1.25 * len(rows))
+    with style():
+        figure, axes = canvas(1.35 + _ROW * 1.25 * len(rows))
         for number, stage in enumerate(order):
             colour = _STAGES[number % len(_STAGES)]
             values = _finite([row.stages_p50_ms.get(stage, 0.0) for row in rows])
-            axes.barh(places, values, left=left, height=0.72, color=colour, label=_short(stage))
+            axes.barh(places, values, left=left, height=0.72, color=colour, label=short(stage))
             for place, start, value in zip(places, left, values, strict=True):
                 if value > 0.1 * widest:
-                    ink = "white" if _dark(colour) else _INK
+                    ink = "white" if _dark(colour) else INK
                     middle = start + value / 2
                     axes.text(middle, place, f"{value:.1f}", va="center", ha="center", color=ink)
             left = left + values
@@ -294,53 +256,16 @@ def stages(rows: Sequence[Latency]) -> Plot:
         axes.set_xlim(0, widest * 1.05 or 1.0)
         axes.set_xlabel("p50 of each stage, ms")
         axes.grid(axis="x")
-        _legend(
+        legend(
             figure,
-            [Patch(color=_STAGES[i % len(_STAGES)], label=_short(s)) for i, s in enumerate(order)],
+            [Patch(color=_STAGES[i % len(_STAGES)], label=short(s)) for i, s in enumerate(order)],
         )
         told = "; ".join(
             f"{_configuration(row)}: {', '.join(f'{s} {v:.1f} ms' for s, v in times)}"
             for row in rows
             for times in [row.stages_p50_ms.items()]
         )
-        return _finish(figure, f"Median time of each stage. {told}.")
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    with mpl.rc_context():
-        # A reader's own matplotlibrc must not change the bytes.
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure, figure.add_subplot()
-
-
-def _finish(figure: Figure, alt: str) -> Plot:
-    buffer = io.BytesIO()
-    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
-    figure.savefig(buffer, format="svg", metadata=nothing)
-    width, height = (round(inches * 96) for inches in figure.get_size_inches())
-    return Plot(buffer.getvalue(), alt, width, height)
-
-
-def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
-    if not handles:
-        return
-    figure.legend(
-        handles=list(handles),
-        loc="outside upper center",
-        ncols=min(4, len(handles)),
-        fontsize=8,
-        handlelength=1.2,
-        columnspacing=1.2,
-        handletextpad=0.5,
-    )
+        return finish(figure, f"Median time of each stage. {told}.")
 
 
 def _marker(runtime: str, form: str, label: str = "") -> Line2D:
@@ -361,7 +286,7 @@ def _marker(runtime: str, form: str, label: str = "") -> Line2D:
 def _cell(axes: Axes, x: int, y: int, count: int, share: float, size: int) -> None:
     if size > 12:
         return
-    ink = "white" if share > 0.55 else (_INK if count else "#b6bcc4")
+    ink = "white" if share > 0.55 else (INK if count else "#b6bcc4")
     raised = y - 0.12 if count else y
     axes.text(x, raised, str(count), ha="center", va="center", color=ink)
     if count:
@@ -379,7 +304,7 @@ def _grouped(rows: Sequence[Latency]) -> list[float]:
 
 def _configuration(row: Latency) -> str:
     threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
-    return _short(f"{row.runtime} {row.form}, {threads}")
+    return short(f"{row.runtime} {row.form}, {threads}")
 
 
 def _finite(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -393,7 +318,3 @@ def _colour(runtime: str) -> str:
 def _dark(colour: str) -> bool:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
