@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
@@ -16,6 +16,7 @@ from classkinfy_export.errors import require
 from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
+from classkinfy_export.parity.error_map import ErrorMap, MappedImage, error_map
 from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.observe import Key, Observation, Observations, Progress, observe
 from classkinfy_export.recipes import ParityRecipe
@@ -64,6 +65,8 @@ class ParityReport(_Frozen):
     """Graders that no image was given to, as ``onnxruntime staged: grade_mel``."""
     conditions: dict[str, str]
     passed: bool
+    maps: tuple[ErrorMap, ...] = Field((), exclude=True, repr=False)
+    """Image by image. Not written to JSON: it is many times the rest, and for the eye."""
 
     def failures(self) -> list[str]:
         """Return one line for each gate that did not hold."""
@@ -160,7 +163,13 @@ def gate(
         all_must_run: whether a runtime that did not run is a failure.
     """
     seen = {key: observations for key, observations in found.seen.items() if observations}
-    tensors = [row for key in seen for row in _tensors(bundle.manifest, found, key, recipe)]
+    tensors: list[TensorParity] = []
+    maps = []
+    for key, observations in seen.items():
+        rows = _tensors(bundle.manifest, found, key, recipe)
+        given = [(MappedImage(name=name, id=o.image), o.differences) for name, o in observations]
+        tensors += rows
+        maps.append(error_map(bundle.manifest, rows, given))
     taken = [
         decisions(
             [(name, o.expected, o.actual) for name, o in observations],
@@ -193,6 +202,7 @@ def gate(
         and not found.failed
         and all(t.passed for t in tensors)
         and all(d.passed for d in taken),
+        maps=tuple(maps),
     )
 
 
