@@ -14,6 +14,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import grade_stage
 from classkinfy_export.errors import require
 from classkinfy_export.evaluation.report import Paired
+from classkinfy_export.parity import independent
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
 from classkinfy_export.parity.error_map import ErrorMap, MappedImage, error_map
@@ -145,14 +146,23 @@ def verify(
         cache=cache,
         progress=progress,
     )
-    report = gate(bundle, found, recipe, all_must_run=names is not None)
+    held: independent.Independent | None = None
+    if images and against is None:
+        seen = {o.image: name for pairs in found.seen.values() for name, o in pairs}
+        held = independent.hold(bundle, images, seen, threads=threads, progress=progress)
+    report = gate(bundle, found, recipe, all_must_run=names is not None, held=held)
     if labels is None:
         return report
     return report.model_copy(update={"labelled": _labelled(bundle.manifest, found, labels)})
 
 
 def gate(
-    bundle: Bundle, found: Observations, recipe: ParityRecipe, *, all_must_run: bool
+    bundle: Bundle,
+    found: Observations,
+    recipe: ParityRecipe,
+    *,
+    all_must_run: bool,
+    held: independent.Independent | None = None,
 ) -> ParityReport:
     """Hold what was observed to a recipe.
 
@@ -161,6 +171,7 @@ def gate(
         found: of ``observe``.
         recipe: what is asked.
         all_must_run: whether a runtime that did not run is a failure.
+        held: the reference itself beside other libraries.
     """
     seen = {key: observations for key, observations in found.seen.items() if observations}
     tensors: list[TensorParity] = []
@@ -170,6 +181,10 @@ def gate(
         given = [(MappedImage(name=name, id=o.image), o.differences) for name, o in observations]
         tensors += rows
         maps.append(error_map(bundle.manifest, rows, given))
+    if held is not None and held.seen:
+        rows = held.rows()
+        tensors += rows
+        maps.append(error_map(bundle.manifest, rows, held.seen))
     taken = [
         decisions(
             [(name, o.expected, o.actual) for name, o in observations],
@@ -194,6 +209,7 @@ def gate(
                 NotRun(runtime=n, reason=w, broke=True, failed=True)
                 for n, w in found.failed.items()
             ),
+            *(NotRun(runtime=n, reason=w) for n, w in (held.not_run.items() if held else ())),
         ),
         not_covered=tuple(_not_covered(bundle.manifest, seen)),
         conditions=found.conditions,

@@ -20,12 +20,12 @@ from classkinfy_export.parity.verify import ParityReport
 from classkinfy_export.reporting import html
 from classkinfy_export.reporting.drawing import Plot
 from classkinfy_export.reporting.examples import thumbnail
-from classkinfy_export.reporting.heatmap import heatmap
+from classkinfy_export.reporting.heatmap import columns, heatmap
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 
 _PICTURES = 5
-_CELLS = 50
-"""Of what does not hold, listed under a heat-map."""
+_LISTED = 50
+"""Images that do not hold, under a heat-map."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class _Gate:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One tensor of one image that breaks its tolerance."""
+class _Broken:
+    """One image that breaks a tolerance."""
 
-    tensor: TensorParity
-    image: str
-    difference: float
+    name: str
+    tensors: tuple[tuple[TensorParity, float], ...]
+    """Those it breaks, with the largest difference of each on this image."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class _Run:
     plot: Plot
     broken: tuple[int, ...]
     """Images beyond the tolerance, of each tensor."""
-    cells: tuple[_Cell, ...]
-    """The first that do not hold, the worst image first."""
-    cells_in_all: int
+    images: tuple[_Broken, ...]
+    """The worst that do not hold, as they stand in the heat-map."""
+    images_broken: int
 
     @property
     def name(self) -> str:
@@ -89,7 +89,10 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
     Returns:
         HTML. The same report and photos give the same text.
     """
-    matrix, stages = _matrix(report)
+    # In the order of the pipeline, where that is known.
+    rows = [row for errors in report.maps for row in errors.tensors] or list(report.tensors)
+    decided = {(d.runtime, d.precision, d.form) for d in report.decisions}
+    matrix, stages = _matrix(rows)
     return html.template("parity.html").render(
         report=report,
         disclaimer=DISCLAIMER,
@@ -97,7 +100,8 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
         stages=stages,
         matrix=matrix,
         decisions={(d.runtime, d.precision, d.form): d for d in report.decisions},
-        failed=[row for row in report.tensors if not row.passed],
+        independent=not decided.issuperset(matrix),
+        failed=[row for row in rows if not row.passed],
         broken=_broken(report),
         runs=[_run(errors) for errors in report.maps],
         pictures=list(_pictures(report, bundle, images)),
@@ -105,13 +109,12 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
 
 
 def _matrix(
-    report: ParityReport,
+    rows: Sequence[TensorParity],
 ) -> tuple[dict[tuple[str, str, str], dict[tuple[str, str], _Gate]], dict[str, list[str]]]:
     """Return gates by run, then by gate and stage; and the stages of each gate, in order."""
     matrix: dict[tuple[str, str, str], dict[tuple[str, str], _Gate]] = {}
     stages: dict[str, list[str]] = {"preprocessing": [], "tensors": []}
-    ordered = [row for errors in report.maps for row in errors.tensors] or report.tensors
-    for row in ordered:
+    for row in rows:
         run = matrix.setdefault((row.runtime, row.precision, row.form), {})
         before = run.get((row.gate, row.stage), _Gate(passed=True, failed=0, of=0))
         failed = before.failed + (not row.passed)
@@ -131,9 +134,8 @@ def _broken(report: ParityReport) -> dict[tuple[str, str, str, str], int]:
 
 
 def _run(errors: ErrorMap) -> _Run:
-    ratios, broken = errors.ratios, errors.broken
-    where = [(int(row), int(image)) for row, image in np.argwhere(broken)]
-    where.sort(key=lambda cell: -ratios[cell])
+    broken, differences = errors.broken, errors.differences
+    worst = [image for image in columns(errors)[0] if broken[:, image].any()]
     return _Run(
         runtime=errors.runtime,
         precision=errors.precision,
@@ -141,11 +143,17 @@ def _run(errors: ErrorMap) -> _Run:
         tensors=errors.tensors,
         plot=heatmap(errors),
         broken=tuple(int(n) for n in broken.sum(axis=1)),
-        cells=tuple(
-            _Cell(errors.tensors[row], errors.images[image].name, errors.differences[row, image])
-            for row, image in where[:_CELLS]
+        images=tuple(
+            _Broken(
+                errors.images[image].name,
+                tuple(
+                    (errors.tensors[row], float(differences[row, image]))
+                    for row in np.flatnonzero(broken[:, image])
+                ),
+            )
+            for image in worst[:_LISTED]
         ),
-        cells_in_all=len(where),
+        images_broken=int(broken.any(axis=0).sum()),
     )
 
 
