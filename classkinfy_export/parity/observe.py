@@ -282,13 +282,16 @@ def _graders(expected: Mapping[str, object]) -> list[str]:
 
 
 def _observation(
-    image: str, expected: Mapping[str, Array | str], actual: Mapping[str, Array], whole: bool
+    image: str,
+    expected: Mapping[str, Array | golden.Digest],
+    actual: Mapping[str, Array],
+    whole: bool,
 ) -> Observation:
     """Compare one image's tensors.
 
     Args:
         image: what it is kept as.
-        expected: the reference's, numbers or hashes.
+        expected: the reference's, numbers or digests.
         actual: the runtime's.
         whole: whether it is to give all that the reference gives; a fused graph gives less.
     """
@@ -299,8 +302,8 @@ def _observation(
             continue
         wanted, given = expected[tensor], actual[tensor]
         differences[tensor] = (
-            compare.equality(golden.digest(given) == wanted)
-            if isinstance(wanted, str)
+            compare.equality(golden.Digest.of(given) == wanted)
+            if isinstance(wanted, golden.Digest)
             else compare.difference(
                 wanted,
                 given,
@@ -308,7 +311,9 @@ def _observation(
                 distribution=tensor in ("probabilities", "preliminary"),
             )
         )
-    numbers = {name: value for name, value in expected.items() if not isinstance(value, str)}
+    numbers = {
+        name: value for name, value in expected.items() if not isinstance(value, golden.Digest)
+    }
     return Observation(
         image=image,
         differences=differences,
