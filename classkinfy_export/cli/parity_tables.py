@@ -12,6 +12,8 @@ from classkinfy_export.parity.verify import ParityReport
 def show(result: ParityReport) -> None:
     """Print a report as tables."""
     terminal.out.print(_differences(result))
+    if result.held:
+        terminal.out.print(_held(result))
     failed = [row for row in result.tensors if not row.passed]
     if failed:
         terminal.out.print(_failed(failed))
@@ -56,7 +58,9 @@ def show(result: ParityReport) -> None:
 
 def _differences(result: ParityReport) -> Table:
     """Return a row for each runtime and form: how many exact tensors are equal, and the others."""
-    loose = [row for row in result.tensors if row.tolerance]
+    held = result.held
+    compared = [row for row in result.tensors if row not in held]
+    loose = [row for row in compared if row.tolerance]
     names = list(dict.fromkeys(_shown(row) for row in loose))
     table = terminal.table(
         f"Largest |Δ| from {result.reference}, {result.images} images",
@@ -65,13 +69,38 @@ def _differences(result: ParityReport) -> Table:
         ">exact tensors",
         *(f">{name}" for name in names),
     )
-    for runtime, form in dict.fromkeys((row.runtime, row.form) for row in result.tensors):
-        ours = [row for row in result.tensors if (row.runtime, row.form) == (runtime, form)]
+    for runtime, form in dict.fromkeys((row.runtime, row.form) for row in compared):
+        ours = [row for row in compared if (row.runtime, row.form) == (runtime, form)]
         exact = [row.passed for row in ours if not row.tolerance]
         colour = "green" if all(exact) else "bold red"
         cells = ([row for row in ours if row.tolerance and _shown(row) == name] for name in names)
         equal = f"[{colour}]{sum(exact)} of {len(exact)}[/]"
         table.add_row(runtime, form, equal, *(_cell(rows) for rows in cells))
+    return table
+
+
+def _held(result: ParityReport) -> Table:
+    """Return a row for each step of the reference that another library repeats."""
+    table = terminal.table(
+        "PyTorch's own preprocessing, 8-bit levels",
+        "step",
+        "stage",
+        ">images",
+        ">max |Δ|",
+        ">allowed",
+        ">values that differ",
+        "",
+    )
+    for row in result.held:
+        table.add_row(
+            row.tensor,
+            row.stage,
+            str(row.images),
+            f"{row.minimum_tolerance:.3g}",
+            f"{row.tolerance:.3g}" if row.tolerance else "exact",
+            f"{row.unequal:.3%}",
+            "[green]ok[/]" if row.passed else "[bold red]FAIL[/]",
+        )
     return table
 
 

@@ -88,6 +88,12 @@ class ParityReport(_Frozen):
         return lines
 
     @property
+    def held(self) -> tuple[TensorParity, ...]:
+        """The reference's own steps beside other libraries: nothing is decided from them."""
+        decided = {(d.runtime, d.precision, d.form) for d in self.decisions}
+        return tuple(t for t in self.tensors if (t.runtime, t.precision, t.form) not in decided)
+
+    @property
     def nothing_ran(self) -> str | None:
         """Why no runtime could be compared; None when one was."""
         if self.tensors or any(missing.broke for missing in self.not_run):

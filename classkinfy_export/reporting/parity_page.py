@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
@@ -91,7 +92,6 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
     """
     # In the order of the pipeline, where that is known.
     rows = [row for errors in report.maps for row in errors.tensors] or list(report.tensors)
-    decided = {(d.runtime, d.precision, d.form) for d in report.decisions}
     matrix, stages = _matrix(rows)
     return html.template("parity.html").render(
         report=report,
@@ -100,7 +100,7 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
         stages=stages,
         matrix=matrix,
         decisions={(d.runtime, d.precision, d.form): d for d in report.decisions},
-        independent=not decided.issuperset(matrix),
+        independent=bool(report.held),
         failed=[row for row in rows if not row.passed],
         broken=_broken(report),
         runs=[_run(errors) for errors in report.maps],
@@ -121,6 +121,8 @@ def _matrix(
         run[row.gate, row.stage] = _Gate(failed == 0, failed, before.of + 1)
         if row.stage not in stages[row.gate]:
             stages[row.gate].append(row.stage)
+    for named in stages.values():
+        named.sort(key=lambda stage: stage == PIPELINE)
     return matrix, stages
 
 

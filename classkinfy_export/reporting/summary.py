@@ -35,17 +35,15 @@ def summary(report: ParityReport) -> str:
             f"| {d.flip_bound:.2%} | {d.flip_rate:.2%}{'' if d.proven else ', not proven'} "
             f"| {'passed' if d.passed else '**failed**'} |"
         )
-    decided = {(d.runtime, d.precision, d.form) for d in report.decisions}
-    held = [t for t in report.tensors if (t.runtime, t.precision, t.form) not in decided]
     for missing in report.not_run:
         lines.append(f"| {_cell(missing.runtime)} | not run: {_cell(missing.reason)} |")
-    if held:  # the reference itself, which is not compared with itself
+    if report.held:  # the reference itself, which is not compared with itself
         lines += [
             "",
             "| | stage | images | largest difference, levels | values that differ | allowed | |",
             "|---|---|---|---|---|---|---|",
         ]
-    for t in held:
+    for t in report.held:
         lines.append(
             f"| {_cell(t.runtime)} {_cell(t.tensor)} | {_cell(t.stage)} | {t.images} "
             f"| {t.minimum_tolerance:.3g} | {t.unequal:.3%} | {t.tolerance:.3g} "
