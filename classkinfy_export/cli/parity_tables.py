@@ -12,6 +12,8 @@ from classkinfy_export.parity.verify import ParityReport
 def show(result: ParityReport) -> None:
     """Print a report as tables."""
     terminal.out.print(_differences(result))
+    if result.held:
+        terminal.out.print(_held(result))
     failed = [row for row in result.tensors if not row.passed]
     if failed:
         terminal.out.print(_failed(failed))
@@ -62,7 +64,7 @@ def show(result: ParityReport) -> None:
 
 def _differences(result: ParityReport) -> Table:
     """Return a row for each way of running: how many exact tensors are equal, and the others."""
-    loose = [row for row in result.tensors if row.tolerance != 0.0]
+    loose = [row for row in result.tensors if row.tolerance != 0.0 and row not in result.held]
     names = list(dict.fromkeys(_shown(row) for row in loose))
     table = terminal.table(
         f"Largest |Δ|, {result.images} images",
@@ -72,7 +74,7 @@ def _differences(result: ParityReport) -> Table:
         ">exact tensors",
         *(f">{name}" for name in names),
     )
-    for key in dict.fromkeys((row.runtime, row.precision, row.form) for row in result.tensors):
+    for key in dict.fromkeys((d.runtime, d.precision, d.form) for d in result.decisions):
         ours = [row for row in result.tensors if (row.runtime, row.precision, row.form) == key]
         exact = [row.passed for row in ours if row.tolerance == 0.0]
         colour = "green" if all(exact) else "bold red"
@@ -81,6 +83,31 @@ def _differences(result: ParityReport) -> Table:
             [row for row in ours if row.tolerance != 0.0 and _shown(row) == name] for name in names
         )
         table.add_row(*key, equal, *(_cell(rows) for rows in cells))
+    return table
+
+
+def _held(result: ParityReport) -> Table:
+    """Return a row for each step of the reference that another library repeats."""
+    table = terminal.table(
+        "PyTorch's own preprocessing, 8-bit levels",
+        "step",
+        "stage",
+        ">images",
+        ">max |Δ|",
+        ">allowed",
+        ">values that differ",
+        "",
+    )
+    for row in result.held:
+        table.add_row(
+            row.tensor,
+            row.stage,
+            str(row.images),
+            f"{row.minimum_tolerance:.3g}",
+            f"{row.tolerance:.3g}" if row.tolerance else "exact",
+            f"{row.unequal:.3%}",
+            "[green]ok[/]" if row.passed else "[bold red]FAIL[/]",
+        )
     return table
 
 

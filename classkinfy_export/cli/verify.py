@@ -11,7 +11,7 @@ from classkinfy_export import files, recipes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import parity_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.errors import BundleError, GateFailedError
+from classkinfy_export.errors import BundleError, GateFailedError, require
 from classkinfy_export.frame import choose, list_images
 from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.verify import verify
@@ -54,12 +54,18 @@ def command(
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write Markdown here.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one self-contained page here, with heat-maps.")
+    ] = None,
     json: terminal.Json = False,
 ) -> None:
     """Compare every runtime with PyTorch: tensors, labels, decisions. Exit code 1 on a failure.
 
     Example: [bold]classkinfy verify bundle --images photos --limit 500 --junit parity.xml[/]
     """
+    if html is not None:
+        for module in ("jinja2", "matplotlib"):
+            require(module, extra="report", purpose="writing a page")
     opened = Bundle.open(bundle)
     asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
     other = Bundle.open(against) if against is not None else None
@@ -86,6 +92,10 @@ def command(
     for path, written in ((junit, to_junit), (summary, to_summary)):
         if path is not None:
             files.write(path, written(result).encode())
+    if html is not None:
+        from classkinfy_export.reporting.parity_page import render
+
+        files.write(html, render(result, opened, found).encode())
     if names is None and asked is None and other is None:  # nothing else replaces a whole one
         terminal.keep_evidence(opened, "parity" if found else "golden", document)
     if not result.passed:

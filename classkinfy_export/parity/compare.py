@@ -31,6 +31,8 @@ class Difference(_Frozen):
     """The reference's value at ``index``."""
     actual: float | None = None
     elements: int = 0
+    unequal: int = 0
+    """Elements that differ at all."""
     total: float = 0.0
     """Sum of absolute differences."""
     signal: float = 0.0
@@ -67,6 +69,8 @@ class TensorParity(_Frozen):
     """One step of the int8 tensor that it was made of; None of what is not quantised."""
     mean_error: float
     """Mean absolute difference over all elements of all images."""
+    unequal: float = 0.0
+    """Share of all elements that differ at all."""
     sqnr_db: float | None
     """Signal to quantisation noise ratio; None without noise."""
     cosine: float | None
@@ -121,6 +125,7 @@ def difference(
         expected=_number(wanted.flat[position]),
         actual=_number(given.flat[position]),
         elements=error.size,
+        unequal=int((error > 0.0).sum()),
         total=float(error.sum()),
         signal=float((w * w).sum()),
         noise=float(((w - g) ** 2).sum()),
@@ -168,6 +173,7 @@ def summarise(
         minimum_tolerance=worst.largest,
         step=step,
         mean_error=sum(f.total for f in every) / elements if elements else 0.0,
+        unequal=sum(f.unequal for f in every) / elements if elements else 0.0,
         sqnr_db=10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None,
         cosine=sum(f.product for f in every) / norm if norm > 0.0 else None,
         divergence=max(divergences) if divergences else None,

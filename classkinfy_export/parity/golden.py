@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,16 +43,31 @@ _LESIONS = (
 Array = npt.NDArray[np.generic]
 
 
+class Digest(NamedTuple):
+    """What is kept of a large tensor: equal bytes of another shape or dtype are another tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+    """Of its little-endian bytes."""
+
+    @classmethod
+    def of(cls, value: Array) -> Self:
+        """Digest a tensor."""
+        little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"))
+        return cls(str(value.dtype), value.shape, hashlib.sha256(little.tobytes()).hexdigest())
+
+
 @dataclass(frozen=True)
 class Case:
-    """One golden case, read back. ``expected`` holds numbers, or a hash for large tensors."""
+    """One golden case, read back. ``expected`` holds numbers, or a digest of large tensors."""
 
     name: str
     image: Pixels
     """As the stages take it."""
     picture: Pixels
     """The same as uint8 [1, H, W, 3] RGB."""
-    expected: dict[str, Array | str]
+    expected: dict[str, Array | Digest]
 
 
 def images(
@@ -141,16 +156,10 @@ def read(bundle: Bundle) -> list[Case]:
         raise BundleError(f"{bundle.path.name}: golden vectors are damaged: {error}") from error
 
 
-def digest(value: Array) -> str:
-    """Return the SHA-256 of a tensor's little-endian bytes."""
-    little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"))
-    return hashlib.sha256(little.tobytes()).hexdigest()
-
-
 def _encode(value: Array) -> dict[str, Any]:
     entry: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
     if value.size > _INLINE and value.dtype == np.uint8:
-        return {**entry, "sha256": digest(value)}
+        return {**entry, "sha256": Digest.of(value).sha256}
     flat = [None if isinstance(v, float) and math.isnan(v) else v for v in value.ravel().tolist()]
     return {**entry, "values": flat}
 
@@ -160,10 +169,11 @@ def _decode(bundle: Bundle, case: dict[str, Any]) -> Case:
     if hashlib.sha256(raw).hexdigest() != case["sha256"]:
         raise ValueError(f"the image of case {case['name']} is not the one that was recorded")
     image = np.frombuffer(raw, np.uint8).reshape(case["shape"])
-    expected: dict[str, Array | str] = {}
+    expected: dict[str, Array | Digest] = {}
     for name, entry in case["tensors"].items():
         if "sha256" in entry:
-            expected[name] = str(entry["sha256"])
+            shape = tuple(int(length) for length in entry["shape"])
+            expected[name] = Digest(str(entry["dtype"]), shape, str(entry["sha256"]))
         else:
             values = [math.nan if v is None else v for v in entry["values"]]
             expected[name] = np.array(values, entry["dtype"]).reshape(entry["shape"])

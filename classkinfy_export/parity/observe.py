@@ -10,7 +10,6 @@ so a difference in an early stage shows in the later ones too.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -18,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 import classkinfy_export
 from classkinfy_export import machine, runtimes
@@ -31,6 +30,7 @@ from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.frame import Pixels, choose, frame
 from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
+from classkinfy_export.parity.kept import Kept, Seen
 from classkinfy_export.recipes import Form, ParityRecipe, Precision
 from classkinfy_export.runtimes.session import Session
 
@@ -51,13 +51,11 @@ class Key(NamedTuple):
         return f"{self.runtime} {self.precision} {self.form}"
 
 
-class Observation(BaseModel):
+class Observation(Seen):
     """One image in one runtime and form, beside the reference."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    image: str
-    """The SHA-256 of its file; of a golden vector, its name."""
     differences: dict[str, compare.Difference]
     """By tensor."""
     expected: Answer
@@ -144,7 +142,12 @@ def observe(
             references = others.__getitem__
             found.beside = dict.fromkeys(sessions, found.reference)
         kept = {
-            key: _Kept(cache, bundle, key, {**found.conditions, "reference": found.beside[key]})
+            key: Kept(
+                cache,
+                "-".join(key),
+                [bundle.sha256, key, found.conditions, found.beside[key]],
+                Observation,
+            )
             for key in sessions
         }
         for file in kept.values():
@@ -212,7 +215,7 @@ def _on_photos(
     recipe: ParityRecipe,
     sessions: dict[Key, Session],
     references: Callable[[Key], Session],
-    kept: dict[Key, _Kept],
+    kept: dict[Key, Kept[Observation]],
     found: Observations,
     progress: Progress,
 ) -> None:
@@ -231,7 +234,7 @@ def _on_photos(
         known.add(digest)
         name = _printable(path.stem)
         ours = [key for key in sessions if path in chosen[key] and str(key) not in found.failed]
-        missing = [key for key in ours if not kept[key].has(digest, turn)]
+        missing = [key for key in ours if not _has(kept[key], key, digest, turn)]
         image = frame(path, manifest.capture, manifest.fit) if missing else None
         expected: dict[int, dict[str, Array]] = {}
         for key in missing:
@@ -254,10 +257,17 @@ def _on_photos(
                 kept[key].add(_observation(digest, wanted, actual, whole))
                 expected[id(sessions[key])] = actual  # it may be another one's reference
         for key in ours:
-            if str(key) not in found.failed and kept[key].has(digest, turn):
+            if str(key) not in found.failed and _has(kept[key], key, digest, turn):
                 found.seen[key].append((name, kept[key].seen[digest]))
     found.images = len(known)
     progress(len(used), len(used))
+
+
+def _has(kept: Kept[Observation], key: Key, image: str, graders: Sequence[str]) -> bool:
+    """Whether an image was seen, and these graders on it; a fused graph runs what it routes."""
+    seen = kept.seen.get(image)
+    wanted = [f"severity_{dx}" for dx in graders if key.form == "staged"]
+    return seen is not None and all(tensor in seen.differences for tensor in wanted)
 
 
 def _run(
@@ -344,13 +354,16 @@ def _graders(expected: Mapping[str, object]) -> list[str]:
 
 
 def _observation(
-    image: str, expected: Mapping[str, Array | str], actual: Mapping[str, Array], whole: bool
+    image: str,
+    expected: Mapping[str, Array | golden.Digest],
+    actual: Mapping[str, Array],
+    whole: bool,
 ) -> Observation:
     """Compare one image's tensors.
 
     Args:
         image: what it is kept as.
-        expected: the reference's, numbers or hashes.
+        expected: the reference's, numbers or digests.
         actual: the runtime's.
         whole: whether it is to give all that the reference gives; a fused graph gives less.
     """
@@ -361,8 +374,8 @@ def _observation(
             continue
         wanted, given = expected[tensor], actual[tensor]
         differences[tensor] = (
-            compare.equality(golden.digest(given) == wanted)
-            if isinstance(wanted, str)
+            compare.equality(golden.Digest.of(given) == wanted)
+            if isinstance(wanted, golden.Digest)
             else compare.difference(
                 wanted,
                 given,
@@ -370,71 +383,15 @@ def _observation(
                 distribution=tensor in ("probabilities", "preliminary"),
             )
         )
-    numbers = {name: value for name, value in expected.items() if not isinstance(value, str)}
+    numbers = {
+        name: value for name, value in expected.items() if not isinstance(value, golden.Digest)
+    }
     return Observation(
         image=image,
         differences=differences,
         expected=Answer.of(numbers),
         actual=Answer.of(actual),
     )
-
-
-class _Kept:
-    """Observations of one key in a file, a line each, added to as they are made.
-
-    Args:
-        folder: where the file is; None keeps them in memory alone.
-        bundle: whose.
-        key: which way of running it.
-        conditions: of these the file is: others have others.
-    """
-
-    def __init__(
-        self, folder: Path | None, bundle: Bundle, key: Key, conditions: dict[str, str]
-    ) -> None:
-        self.key = key
-        self.seen: dict[str, Observation] = {}
-        self._file: TextIO | None = None
-        if folder is None:
-            return
-        given = json.dumps([bundle.sha256, *key, _toolkit(), conditions], sort_keys=True)
-        name = hashlib.sha256(given.encode()).hexdigest()[:32]
-        path = folder / f"{'-'.join(key)}-{name}.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    observation = Observation.model_validate_json(line)
-                except ValidationError:
-                    continue  # the last line of a run that was killed
-                self.seen[observation.image] = observation
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-        if path.stat().st_size:
-            self._file.write("\n")
-
-    def has(self, image: str, graders: Sequence[str]) -> bool:
-        """Whether an image was seen, and these graders on it; a fused graph runs what it routes."""
-        seen = self.seen.get(image)
-        wanted = [f"severity_{dx}" for dx in graders if self.key.form == "staged"]
-        return seen is not None and all(tensor in seen.differences for tensor in wanted)
-
-    def add(self, observation: Observation) -> None:
-        self.seen[observation.image] = observation
-        if self._file is not None:
-            self._file.write(observation.model_dump_json() + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _toolkit() -> str:
-    """Return the hash of this package's code: of another nothing is believed that was kept."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(classkinfy_export.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _conditions(threads: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
@@ -15,9 +15,10 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import grade_stage
 from classkinfy_export.errors import require
 from classkinfy_export.evaluation.report import Paired
-from classkinfy_export.parity import ranges
+from classkinfy_export.parity import independent, ranges
 from classkinfy_export.parity.compare import Difference, Gate, TensorParity, summarise
 from classkinfy_export.parity.decide import DecisionParity, decisions
+from classkinfy_export.parity.error_map import ErrorMap, MappedImage, error_map
 from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.observe import (
     REFERENCE,
@@ -80,6 +81,8 @@ class ParityReport(_Frozen):
     """What is to be known of runtimes on this machine."""
     conditions: dict[str, str]
     passed: bool
+    maps: tuple[ErrorMap, ...] = Field((), exclude=True, repr=False)
+    """Image by image. Not written to JSON: it is many times the rest, and for the eye."""
 
     def failures(self) -> list[str]:
         """Return one line for each gate that did not hold."""
@@ -101,6 +104,11 @@ class ParityReport(_Frozen):
         tensors = {f"{row.runtime} {row.precision}" for row in self.tensors if not row.passed}
         failed = tensors | {f"{d.runtime} {d.precision}" for d in self.decisions if not d.passed}
         return lines + [told for told in self.caveats if told.split(":")[0] in failed]
+
+    @property
+    def held(self) -> tuple[TensorParity, ...]:
+        """The reference's own steps beside other libraries: nothing is decided from them."""
+        return tuple(row for row in self.tensors if row.runtime == REFERENCE)
 
     @property
     def nothing_ran(self) -> str | None:
@@ -161,14 +169,25 @@ def verify(
         cache=cache,
         progress=progress,
     )
-    report = gate(bundle, found, recipe, all_must_run=names is not None)
+    held: independent.Independent | None = None
+    if images and against is None:
+        seen = {o.image: name for pairs in found.seen.values() for name, o in pairs}
+        held = independent.hold(
+            bundle, images, seen, threads=threads, cache=cache, progress=progress
+        )
+    report = gate(bundle, found, recipe, all_must_run=names is not None, held=held)
     if labels is None:
         return report
     return report.model_copy(update={"labelled": _labelled(bundle.manifest, found, labels)})
 
 
 def gate(
-    bundle: Bundle, found: Observations, recipe: ParityRecipe, *, all_must_run: bool
+    bundle: Bundle,
+    found: Observations,
+    recipe: ParityRecipe,
+    *,
+    all_must_run: bool,
+    held: independent.Independent | None = None,
 ) -> ParityReport:
     """Hold what was observed to a recipe.
 
@@ -177,9 +196,20 @@ def gate(
         found: of ``observe``.
         recipe: what is asked.
         all_must_run: whether a runtime that did not run is a failure.
+        held: the reference itself beside other libraries.
     """
     seen = {key: observations for key, observations in found.seen.items() if observations}
-    tensors = [row for key in seen for row in _tensors(bundle, found, key, recipe)]
+    tensors: list[TensorParity] = []
+    maps = []
+    for key, observations in seen.items():
+        rows = _tensors(bundle, found, key, recipe)
+        given = [(MappedImage(name=name, id=o.image), o.differences) for name, o in observations]
+        tensors += rows
+        maps.append(error_map(bundle.manifest, rows, given))
+    if held is not None and held.seen:
+        rows = held.rows()
+        tensors += rows
+        maps.append(error_map(bundle.manifest, rows, held.seen))
     ranged, unread = ranges.parity(bundle)
     tensors += ranged
     taken = [
@@ -209,6 +239,7 @@ def gate(
                 for n, w in found.failed.items()
             ),
             *(NotRun(runtime=n, reason=w) for n, w in unread.items()),
+            *(NotRun(runtime=n, reason=w) for n, w in (held.not_run.items() if held else ())),
         ),
         not_covered=tuple(_not_covered(bundle.manifest, seen)),
         caveats=found.caveats,
@@ -218,6 +249,7 @@ def gate(
         and not found.failed
         and all(t.passed for t in tensors)
         and all(d.passed for d in taken),
+        maps=tuple(maps),
     )
 
 

@@ -37,7 +37,7 @@ def checks(report: ParityReport) -> Iterator[Check]:
         told = [
             f"{r.tensor}: {r.minimum_tolerance:.3g} {_allowed(r.tolerance)}, {r.images} "
             f"images, worst {r.worst_image} at {list(r.worst_index)}: "
-            f"{r.actual} instead of {r.expected}"
+            f"{r.actual} instead of {r.expected}; {r.unequal:.3%} of values differ"
             for r in ours
         ]
         failed = [line for line, r in zip(told, ours, strict=True) if not r.passed]

@@ -37,6 +37,18 @@ def summary(report: ParityReport) -> str:
         )
     for missing in report.not_run:
         lines.append(f"| {_cell(missing.runtime)} | not run: {_cell(missing.reason)} |")
+    if report.held:  # the reference itself, which is not compared with itself
+        lines += [
+            "",
+            "| | stage | images | largest difference, levels | values that differ | allowed | |",
+            "|---|---|---|---|---|---|---|",
+        ]
+    for t in report.held:
+        lines.append(
+            f"| {_cell(t.runtime)} {_cell(t.tensor)} | {_cell(t.stage)} | {t.images} "
+            f"| {t.minimum_tolerance:.3g} | {t.unequal:.3%} | {t.tolerance:.3g} "
+            f"| {'passed' if t.passed else '**failed**'} |"
+        )
     if report.not_covered:
         lines += ["", f"Not covered by so few images: {', '.join(report.not_covered)}."]
     return "\n".join([*lines, "", f"_{DISCLAIMER}_", ""])

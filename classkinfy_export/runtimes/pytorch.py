@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
+from classkinfy_export.frame import Pixels
 from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes.base import Array, Engine, Runtime
 
@@ -79,3 +80,36 @@ class PytorchEngine(Engine):
             tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs]
             outputs = self.modules[spec.name](*tensors)
         return {tensor.name: outputs[tensor.name].numpy() for tensor in spec.outputs}
+
+    def levels(self, image: Pixels) -> dict[str, Pixels]:
+        """Give the 8-bit images that stages make on their way, for other libraries to repeat.
+
+        Args:
+            image: as ``prepare`` takes it.
+
+        Returns:
+            ``image`` itself; ``rgb`` after the front end and ``clean``, uint8 [1, h, w, 3];
+            ``gray`` and ``hair_mask`` (0 or 1), uint8 [1, h, w]; and ``resized_<s>`` of each size
+            that networks take, uint8 [1, s, s, 3].
+        """
+        import torch
+
+        torch.set_num_threads(self.threads)
+        with torch.inference_mode():
+            given = torch.from_numpy(image)
+            prepare: Any = self.modules["prepare"]
+            rgb, gray, hair = prepare.find_hair(given)
+            clean = prepare(given)["clean"]
+            made = {
+                "rgb": rgb.permute(1, 2, 3, 0),
+                "gray": gray[:, 0],
+                "hair_mask": hair[:, 0],
+                "clean": clean,
+            }
+            for stage, network in self.bundle.manifest.networks.items():
+                name = f"resized_{network.input_size}"
+                resized = getattr(self.modules[stage], "resized", None)
+                if name not in made and resized is not None:
+                    made[name] = resized(clean).permute(0, 2, 3, 1)
+        levels = {name: tensor.to(torch.uint8).numpy() for name, tensor in made.items()}
+        return {"image": image, **levels}

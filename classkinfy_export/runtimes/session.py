@@ -176,12 +176,25 @@ class Session:
         )
 
     def _check_finite(self, tensors: dict[str, Array]) -> None:
-        if not np.isfinite(tensors["probabilities"].astype(np.float32)).all():
-            raise BundleError(
-                f"the network gives {tensors['probabilities'].tolist()} as probabilities "
-                f"in {self.engine.format}",
-                hint="its weights are broken; export another checkpoint",
-            )
+        """Raise BundleError where there are no probabilities, with the first tensor to blame."""
+        if np.isfinite(tensors["probabilities"]).all():
+            return
+        stage, tensor = next(
+            (spec.name, output.name)
+            for spec in self.manifest.stages
+            for output in spec.outputs
+            if not np.isfinite(tensors.get(output.name, 0)).all()
+        )
+        values = tensors[tensor]
+        lost = int(values.size - np.isfinite(values).sum())
+        where = PIPELINE if self.form == "fused" else stage
+        engine = f"{self.engine.format} {self.engine.precision}"
+        raise BundleError(
+            f"stage {where} gives {lost} of {values.size} values of {tensor} as NaN or infinity "
+            f"in {engine}, so there are no probabilities",
+            hint="answer the same photo with --runtime pytorch: if it fails too, the checkpoint is "
+            "broken; if it does not, the conversion is, so export again or in another precision",
+        )
 
     def _timed(
         self, stage: str, tensors: dict[str, Array], clock: dict[str, float]

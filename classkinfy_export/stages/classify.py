@@ -40,9 +40,14 @@ class Classify(nn.Module):
         self.embedding = embedding
         self.screen_weight = screen_weight
 
+    def resized(self, clean: Tensor) -> Tensor:
+        """Resize uint8 [n, h, w, 3] to what the network takes: float32 [n, 3, s, s], integers."""
+        levels: Tensor = self.resize(to_images(clean))
+        return levels
+
     def forward(self, clean: Tensor, preliminary: Tensor | None = None) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3] and, where it asks the screen, float32 [n, classes]."""
-        features = self.network.embed(self.resize(to_images(clean)))
+        features = self.network.embed(self.resized(clean))
         logits = self.network.head(features)
         if self.screen_weight is not None:
             assert preliminary is not None

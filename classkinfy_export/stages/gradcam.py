@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from classkinfy_export.errors import CheckpointError
-from classkinfy_export.imaging.layout import to_images
 from classkinfy_export.stages.classify import Classify
 
 
@@ -33,7 +32,7 @@ def grad_cam(classify: Classify, clean: Tensor, index: int) -> Tensor:
     network = classify.network
     backbone: Any = network.backbone
     with torch.no_grad():
-        levels = classify.resize(to_images(clean))
+        levels = classify.resized(clean)
         features = backbone.forward_features(levels * network.scale + network.shift)
     if features.ndim != 4 or features.shape[1] != backbone.num_features:
         raise CheckpointError(

@@ -24,9 +24,14 @@ class GradeNetwork(nn.Module):
         self.resize = Resize(capture, (size, size))
         self.network = network
 
+    def resized(self, clean: Tensor) -> Tensor:
+        """Resize uint8 [n, h, w, 3] to what the network takes: float32 [n, 3, s, s], integers."""
+        levels: Tensor = self.resize(to_images(clean))
+        return levels
+
     def forward(self, clean: Tensor) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3]."""
-        logits = self.network(self.resize(to_images(clean)))
+        logits = self.network(self.resized(clean))
         return {"severity": torch.softmax(logits, dim=-1)}
 
 

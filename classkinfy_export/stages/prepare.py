@@ -50,12 +50,8 @@ class Prepare(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Run on uint8 images as the front end takes them: [n, h, w, 3] RGB without one."""
-        if self.front_end is None:
-            rgb = to_planes(image).to(self.level_dtype)
-        else:
-            rgb = self.front_end(image, self.level_dtype)
-        levels = gray(rgb)
-        hair, luma = hair_mask(levels), levels.to(torch.float32)
+        rgb, levels, hair = self.find_hair(image)
+        luma = levels.to(torch.float32)
         quality = torch.stack(
             (
                 share(hair),
@@ -67,3 +63,12 @@ class Prepare(nn.Module):
         )
         filled = pull_push(rgb, hair) if self.hair_removal else rgb
         return {"clean": to_pixels(filled), "quality": quality}
+
+    def find_hair(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the colour planes [3, n, h, w], their gray [n, 1, h, w], and the hair mask."""
+        if self.front_end is None:
+            rgb = to_planes(image).to(self.level_dtype)
+        else:
+            rgb = self.front_end(image, self.level_dtype)
+        levels = gray(rgb)
+        return rgb, levels, hair_mask(levels)

@@ -155,10 +155,23 @@ def test_verify_with_images_compares_with_pytorch(
     for number in range(5):
         drawn = synthetic.lesion("nv", number, height=96, width=128).image
         Image.fromarray(drawn).save(tmp_path / "photos" / f"{number}.jpg")
-    ran = classkinfy("verify", bundle, "--images", tmp_path / "photos", "--limit", 2, *ONNX)
+    page = tmp_path / "parity.html"
+    photos = ("--images", tmp_path / "photos", "--limit", 2)
+    ran = classkinfy("verify", bundle, *photos, *ONNX, "--html", page)
     assert ran.exit_code == 0
     assert "Largest |Δ| from pytorch, 2 images" in ran.stdout
     assert "parity holds" in ran.stdout
+    assert "✓ parity holds" in page.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").count("data:image/jpeg") == 2, "the photos"
+
+
+def test_verify_says_at_once_that_a_page_needs_the_report_extra(
+    bundle: Path, classkinfy: Classkinfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    ran = classkinfy("verify", bundle, "--html", tmp_path / "parity.html")
+    assert ran.exit_code == 2
+    assert "classkinfy-export[report]" in ran.error()
 
 
 def _perturb(bundle: Path, file: str, by: float) -> None:

@@ -70,3 +70,15 @@ def pillow(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
     """Resize uint8 [h, w, 3] by Pillow."""
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def without_antialiasing(in_size: int, out_size: int) -> npt.NDArray[np.float32]:
+    """OpenCV's INTER_LINEAR as a matrix in 65536ths: two neighbours, however small the output."""
+    matrix = np.zeros((out_size, in_size), np.float32)
+    for row, place in enumerate((np.arange(out_size) + 0.5) * in_size / out_size - 0.5):
+        left = min(max(int(np.floor(place)), 0), in_size - 1)
+        right = min(left + 1, in_size - 1)
+        part = round(float(np.clip(place - left, 0, 1)) * SCALE)
+        matrix[row, left] += SCALE - part
+        matrix[row, right] += part
+    return matrix

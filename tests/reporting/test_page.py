@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import math
 import re
 from html.parser import HTMLParser
@@ -17,20 +16,16 @@ import pytest
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from classkinfy_export import contract, runtimes
-from classkinfy_export.bundle import writer
-from classkinfy_export.bundle.manifest import Manifest, ModelFile, Provenance
+from tiny_bundle import make_bundle
+
+from classkinfy_export import runtimes
+from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import Capture, NetworkSpec, QualityRule, WorkingSize
-from classkinfy_export.parity import golden
-from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.page import render
 from classkinfy_export.runtimes.base import Engine, Runtime
-from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
+from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 
 HOSTILE = "<script>alert('x')</script>"
-CAPTURE, SIZE = Capture(height=24, width=32), WorkingSize(height=24, width=32)
-TAXONOMY = Taxonomy()
 
 TENSOR: dict[str, Any] = {
     "runtime": "onnxruntime",
@@ -159,57 +154,6 @@ EVERYTHING = {
     "parity": PARITY,
     "latency": LATENCY,
 }
-
-
-def make_bundle(
-    folder: Path,
-    evidence: dict[str, dict[str, Any]] | None = None,
-    name: str = "tiny",
-    golden_names: tuple[str, ...] = (),
-) -> Bundle:
-    """Write a bundle whose model files are bytes of no meaning."""
-    (folder / "models").mkdir(parents=True)
-    models = []
-    for stage in ("prepare", "classify", "grade_mel"):
-        path = f"models/{stage}.onnx"
-        (folder / path).write_bytes(stage.encode())
-        models.append(ModelFile(path=path, format="onnx", precision="fp32", entries={stage: stage}))
-    if golden_names:
-        shape = (1, CAPTURE.height, CAPTURE.width, 3)
-        images = ((name, np.full(shape, 90, np.uint8)) for name in golden_names)
-        golden.write(folder, images, "rgb", lambda image: {"accepted": np.array([1], np.int32)})
-    network = NetworkSpec(architecture="tf_efficientnet_lite0", input_size=224, outputs=7)
-    manifest = Manifest(
-        name=name,
-        taxonomy=TAXONOMY,
-        capture=CAPTURE,
-        working_size=SIZE,
-        fit="crop",
-        hair_removal=True,
-        quality_rules=(
-            QualityRule(measure="hair_coverage", reason="hair", above=0.15, effect="refuse"),
-        ),
-        grader_variant="separate",
-        stages=(
-            contract.prepare_spec(CAPTURE, SIZE),
-            contract.classify_spec(SIZE, TAXONOMY, None),
-            contract.grade_spec(SIZE, TAXONOMY, "mel", None),
-        ),
-        pipeline=contract.pipeline_spec(CAPTURE, SIZE, TAXONOMY),
-        networks={"classify": network},
-        models=tuple(models),
-        parity=ParityRecipe(),
-        weights_licence="CC BY-NC 4.0",
-        provenance=Provenance(toolkit="0.0", recipe={}, checkpoints={"classify": "f" * 64}),
-        files=writer.pin(folder),
-    )
-    writer.seal(folder, manifest)
-    bundle = Bundle.open(folder)
-    for kind, content in (evidence or {}).items():
-        bound = {"manifest_sha256": bundle.sha256, **content}
-        (folder / "evidence").mkdir(exist_ok=True)
-        (folder / "evidence" / f"{kind}.json").write_text(json.dumps(bound))
-    return Bundle.open(folder)
 
 
 class FakeEngine(Engine):
