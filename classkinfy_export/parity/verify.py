@@ -94,7 +94,7 @@ class ParityReport(_Frozen):
         ]
         lines += [
             f"decisions: {d.runtime} {d.precision} {d.form}: {d.flips} of {d.images} differ from "
-            f"{d.reference}'s, {d.label_flips} in the label"
+            f"{d.reference}, {d.label_flips} in the label"
             + (f", first {', '.join(d.flipped[:3])}" if d.flips else "")
             + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked"
             for d in self.decisions

@@ -200,7 +200,7 @@ def test_verify_catches_other_weights_behind_a_valid_hash(
     assert ran.exit_code == 1
     line = ran.error()
     assert line.startswith("error: parity does not hold: ")
-    assert "tensors: onnxruntime staged, stage classify: probabilities differs by" in line
+    assert "tensors: onnxruntime fp32 staged, stage classify: probabilities differs by" in line
     assert "(allowed 1e-05), worst on" in line
     # The fused graph is another file, and nothing is said of it.
     assert "fused" not in line
@@ -219,8 +219,8 @@ def test_verify_counts_flipped_decisions(bundle: Path, classkinfy: Classkinfy) -
     assert rows["staged"]["passed"]
     assert not rows["fused"]["passed"]
     assert rows["fused"]["label_flips"] > 0
-    assert "onnxruntime fused" in ran.error()
-    assert "decisions differ" in ran.error()
+    assert "onnxruntime fp32 fused" in ran.error()
+    assert "differ from golden vectors" in ran.error()
 
 
 def test_verify_says_how_to_get_a_runtime_that_is_not_installed(
@@ -234,7 +234,7 @@ def test_verify_says_how_to_get_a_runtime_that_is_not_installed(
     assert "litert did not run" in ran.error()
     assert "not run litert" in ran.stdout
     assert "pip install 'classkinfy-export[litert]'" in ran.stdout
-    assert "litert staged" not in ran.stdout
+    assert "litert fp32 staged" not in ran.stdout
     alone = classkinfy("verify", bundle, "--runtimes", "litert")
     assert alone.exit_code == 2
     assert "no runtime could run" in alone.error()
@@ -460,7 +460,7 @@ def test_demo_prints_its_findings_and_fails_with_the_parity_gate(
     assert f"bundle: {bundle}" in text.stdout
     assert DISCLAIMER in text.stdout
     if not passed:
-        told = "parity does not hold: tensors: onnxruntime fused, stage pipeline: "
+        told = "parity does not hold: tensors: onnxruntime fp32 fused, stage pipeline: "
         assert told in ran.error()
 
 

@@ -16,6 +16,7 @@ def summed(pairs: list[tuple[str, Difference]], tolerance: float = 0.5) -> Tenso
         runtime="r",
         precision="fp32",
         form="staged",
+        reference="pytorch",
         stage="classify",
         tensor="t",
         gate="tensors",

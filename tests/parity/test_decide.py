@@ -31,7 +31,13 @@ def decided(*pairs: tuple[Answer, Answer], asked: RuntimeParity | None = None) -
     recipe = ParityRecipe(runtimes={"onnxruntime": asked} if asked else {})
     named = [(f"image{n}", before, after) for n, (before, after) in enumerate(pairs)]
     return decisions(
-        named, TAXONOMY, recipe, runtime="onnxruntime", precision="fp32", form="staged"
+        named,
+        TAXONOMY,
+        recipe,
+        runtime="onnxruntime",
+        precision="fp32",
+        form="staged",
+        reference="pytorch",
     )
 
 

@@ -103,7 +103,7 @@ def test_a_perturbed_weight_is_caught_in_its_stage_and_form_alone(
     assert ("onnxruntime", "staged", "probabilities") in failing(report)
     assert not any(runtime == "litert" or form == "fused" for runtime, form, _ in failing(report))
     assert not any(tensor in ("clean", "quality") for _, _, tensor in failing(report))
-    told = "tensors: onnxruntime staged, stage classify: probabilities differs by"
+    told = "tensors: onnxruntime fp32 staged, stage classify: probabilities differs by"
     assert any(told in failure for failure in report.failures())
 
 
@@ -146,7 +146,7 @@ def test_a_swapped_channel_order_is_caught_in_preprocessing(
 
     report = verify(altered(trunk_bundle, tmp_path / "bundle", "prepare", swap), photos, names=ONNX)
     assert ("onnxruntime", "staged", "clean") in failing(report)
-    told = "preprocessing: onnxruntime staged, stage prepare: clean differs by"
+    told = "preprocessing: onnxruntime fp32 staged, stage prepare: clean differs by"
     assert any(told in failure for failure in report.failures())
 
 
@@ -233,7 +233,7 @@ def test_a_transposed_tensor_is_caught_in_the_stage_that_transposes(
 
     bundle = altered(trunk_bundle, tmp_path / "bundle", "classify", transpose)
     failures = verify(bundle, photos, names=ONNX).failures()
-    told = "tensors: onnxruntime staged, stage classify: embedding differs by"
+    told = "tensors: onnxruntime fp32 staged, stage classify: embedding differs by"
     assert any(told in failure for failure in failures)
     assert not any(failure.startswith("preprocessing") for failure in failures)
 
@@ -373,11 +373,11 @@ def test_a_runtime_or_form_that_one_of_two_bundles_lacks_is_not_run(
     named = verify(bundle, photos, against=other, names=ONNX)
     assert not named.passed, "the staged form was asked for too"
     assert [(m.runtime, m.reason) for m in named.not_run] == [
-        ("onnxruntime staged", "the other bundle does not hold it")
+        ("onnxruntime fp32 staged", "the other bundle does not hold it")
     ]
     usual = verify(other, photos, against=bundle)
     assert usual.passed
-    assert "onnxruntime staged" in {m.runtime for m in usual.not_run}
+    assert "onnxruntime fp32 staged" in {m.runtime for m in usual.not_run}
     assert {(d.runtime, d.form) for d in usual.decisions} == {("onnxruntime", "fused")}
 
 
@@ -408,7 +408,7 @@ def test_every_grader_has_its_turn_and_one_without_is_told(
     graded = {s.name for s in bundle.manifest.stages if s.diagnosis}
     few = verify(bundle, photos[:1], names=ONNX, cache=tmp_path)
     assert few.passed
-    untold = {row.removeprefix("onnxruntime staged: ") for row in few.not_covered}
+    untold = {row.removeprefix("onnxruntime fp32 staged: ") for row in few.not_covered}
     assert untold < graded
     assert len(untold) >= len(graded) - 2
     every = verify(bundle, photos[: len(graded)], names=ONNX, cache=tmp_path)
@@ -433,7 +433,7 @@ def test_a_runtime_that_cannot_go_on_fails_and_leaves_the_others(
     report = verify(bundle, photos, names=("onnxruntime", "litert"))
     assert not report.passed
     (broken,) = report.not_run
-    assert broken.runtime == "onnxruntime staged"
+    assert broken.runtime == "onnxruntime fp32 staged"
     assert broken.broke
     told = "it failed on mel: stage classify gives 7 of 7 values of probabilities as NaN"
     assert told in broken.reason
