@@ -298,7 +298,9 @@ def test_what_a_recipe_asks_of_a_runtime_is_laid_over_what_slow_ones_are_asked()
     given = {"litert": {"flips": "any"}, "litert-reference": {"images": 7}}
     recipe = parse({"runtimes": given}, ParityRecipe)
     assert recipe.of("litert") == RuntimeParity(flips="any")
-    assert recipe.of("litert-reference") == RuntimeParity(images=7, looser=10.0, flip_rate=0.03)
+    assert recipe.of("litert-reference") == RuntimeParity(
+        images=7, looser=10.0, flip_rate=0.03, own_rounding=True
+    )
     assert recipe.of("arm64-litert").images == 20
     assert recipe.of("onnxruntime") == RuntimeParity()
     assert ParityRecipe.model_validate(recipe.model_dump(exclude_none=True)) == recipe
