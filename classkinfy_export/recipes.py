@@ -39,6 +39,9 @@ RuntimeName = Literal[
     "arm64-litert",
     "arm64-a53-onnxruntime",
     "arm64-a53-litert",
+    "web-onnxruntime",
+    "web-onnxruntime-node",
+    "web-litert",
 ]
 
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
@@ -237,12 +240,16 @@ class RuntimeParity(_Frozen):
 
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
+_WEB: dict[str, Any] = {"images": 50, "looser": 10.0, "flip_rate": 0.06}
 _ASKED: dict[RuntimeName, dict[str, Any]] = {
     "litert-reference": {"images": 100, "looser": 10.0, "flip_rate": 0.03},
     "arm64-onnxruntime": _EMULATED,
     "arm64-litert": _EMULATED,
     "arm64-a53-onnxruntime": _EMULATED,
     "arm64-a53-litert": _EMULATED,
+    "web-onnxruntime": _WEB,
+    "web-onnxruntime-node": _WEB,
+    "web-litert": _WEB,
 }
 """Of slow runtimes, and of those whose kernels add up in another order."""
 
