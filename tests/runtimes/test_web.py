@@ -356,6 +356,21 @@ def test_an_old_node_is_none(
         web.install()
 
 
+def test_npm_installs_what_is_pinned_and_runs_nothing_of_it(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSKINFY_WEB", str(tmp_path / "web"))
+    asked = tmp_path / "asked"
+    made = "/bin/mkdir -p node_modules/onnxruntime-web"
+    program(programs / "npm", f'echo "$@" > {asked}; test -f package-lock.json && {made}')
+    told: list[str] = []
+    versions = web.install(lambda what, done, total: told.append(what))
+    assert asked.read_text().split()[:2] == ["ci", "--ignore-scripts"]
+    assert versions == json.loads((pages.HERE / "package.json").read_text())["dependencies"]
+    assert told == ["npm packages", "done"]
+    assert runtimes.get(NODE).version() == "1.30.0 in Node 20.1.0"
+
+
 def test_packages_that_cannot_be_had_leave_those_that_are_there(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,8 +49,10 @@ def _find(name: str) -> tuple[str, str] | None:
 @lru_cache
 def _version(path: str) -> str | None:
     try:
-        ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    except OSError:
+        ran = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return None
     # Ubuntu's chromium-browser only says what to install.
     told = re.search(r"\d+(\.\d+)+", ran.stdout) if ran.returncode == 0 else None
