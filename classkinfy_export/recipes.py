@@ -41,6 +41,9 @@ RuntimeName = Literal[
     "arm64-a53-onnxruntime",
     "arm64-a53-litert",
     "x86-avx2-onnxruntime",
+    "web-onnxruntime",
+    "web-onnxruntime-node",
+    "web-litert",
 ]
 
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
@@ -259,6 +262,7 @@ class QuantisedParity(_Frozen):
 
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
+_WEB: dict[str, Any] = {"images": 50, "looser": 10.0, "flip_rate": 0.06}
 _ASKED: dict[RuntimeName, dict[str, Any]] = {
     "litert-reference": {"images": 100, "looser": 10.0, "flip_rate": 0.03, "own_rounding": True},
     "arm64-onnxruntime": _EMULATED,
@@ -266,6 +270,9 @@ _ASKED: dict[RuntimeName, dict[str, Any]] = {
     "arm64-a53-onnxruntime": _EMULATED,
     "arm64-a53-litert": _EMULATED,
     "x86-avx2-onnxruntime": _EMULATED,
+    "web-onnxruntime": _WEB,
+    "web-onnxruntime-node": _WEB,
+    "web-litert": _WEB,
 }
 """Of slow runtimes, and of those whose kernels add up in another order."""
 

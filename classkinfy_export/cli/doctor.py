@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from classkinfy_export.cli import terminal
-from classkinfy_export.jobs import arm64
+from classkinfy_export.jobs import arm64, web
 from classkinfy_export.jobs.doctor import examine
 
 
@@ -16,12 +16,19 @@ class Machine(StrEnum):
     """What can be set up beside pip's packages."""
 
     arm64 = "arm64"
+    web = "web"
+
+
+_INSTALL = {Machine.arm64: arm64.install, Machine.web: web.install}
 
 
 def command(
     install: Annotated[
         Machine | None,
-        typer.Option(help="Set up the emulated ARM64 runtimes (Debian, 100 MB of downloads)."),
+        typer.Option(
+            help="Set up the emulated ARM64 runtimes (Debian, 100 MB of downloads), or those of "
+            "the web (npm, 200 MB on disk)."
+        ),
     ] = None,
     json: terminal.Json = False,
 ) -> None:
@@ -31,7 +38,7 @@ def command(
     """
     if install is not None:
         with terminal.progress() as report:
-            arm64.install(report)
+            _INSTALL[install](report)
     pieces = examine()
     if json:
         terminal.emit([piece.to_json() for piece in pieces])

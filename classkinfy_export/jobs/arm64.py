@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from classkinfy_export import files, runtimes
+from classkinfy_export import runtimes
 from classkinfy_export.errors import MissingDependencyError
+from classkinfy_export.jobs.program import run
 from classkinfy_export.runtimes import avx2
 from classkinfy_export.runtimes.arm64 import (
     COUNTER,
     CPUS,
     EMULATOR,
-    INSTALLED,
+    INSTALLATION,
     LIBRARIES,
     PYTHON,
     Cpu,
-    folder,
 )
 
 Report = Callable[[str, int, int], None]
@@ -79,16 +76,15 @@ def install(report: Report = lambda what, done, total: None) -> dict[str, str]:
             "the ARM64 runtimes are set up from Debian's packages, and apt-get is not here",
             hint="run it on Debian 12, or in a container of it",
         )
-    if folder().is_dir() and any(folder().iterdir()) and not (folder() / INSTALLED).is_file():
-        raise MissingDependencyError(
-            f"{folder()} holds something that is no emulated machine",
-            hint="give CLASSKINFY_ARM64 a folder that is empty or not there",
-        )
-    versions = {name: found for name in _WHEELS if (found := _version(name)) is not None}
-    with files.new_folder(folder(), overwrite=True) as made:
+    with INSTALLATION.renewed() as (made, versions):
+        versions |= {name: found for name in _WHEELS if (found := _version(name)) is not None}
         report("emulator", 0, 4)
         _host(made)
-        told = _run([str(made / "host" / EMULATOR), "--version"], made, made / "host" / LIBRARIES)
+        told = run(
+            [str(made / "host" / EMULATOR), "--version"],
+            made,
+            {"LD_LIBRARY_PATH": str(made / "host" / LIBRARIES)},
+        )
         versions["qemu"] = told.split("version ", 1)[-1].split(" ", 1)[0]
         report("ARM64 Python", 1, 4)
         _unpack(made, made / "root", _DEBIAN, foreign=True)
@@ -97,7 +93,6 @@ def install(report: Report = lambda what, done, total: None) -> dict[str, str]:
         report("cores", 3, 4)
         for cpu in CPUS:
             _machine(made, cpu)
-        (made / INSTALLED).write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
     report("done", 4, 4)
     return versions
 
@@ -115,7 +110,7 @@ def _host(made: Path) -> None:
     if shutil.which("cc") is not None:
         source = Path(runtimes.__file__).with_name("instructions.c")
         options = ["-shared", "-fPIC", "-O2", "-o", str(host / COUNTER), str(source)]
-        _run(["cc", *options], made)
+        run(["cc", *options], made)
 
 
 def _version(package: str) -> str | None:
@@ -142,12 +137,12 @@ def _unpack(made: Path, target: Path, packages: Sequence[str], *, foreign: bool)
             "Debug::NoLocking": "1",
         }
         options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-        _run(["apt-get", "--quiet", *options, "update"], made)
+        run(["apt-get", "--quiet", *options, "update"], made)
     downloads = made / "downloads"
     downloads.mkdir()
-    _run(["apt-get", "--quiet", *options, "download", *packages], downloads)
+    run(["apt-get", "--quiet", *options, "download", *packages], downloads)
     for package in sorted(downloads.glob("*.deb")):
-        _run(["dpkg", "--extract", str(package), str(target)], made)
+        run(["dpkg", "--extract", str(package), str(target)], made)
     shutil.rmtree(downloads)
     shutil.rmtree(apt, ignore_errors=True)
 
@@ -159,7 +154,7 @@ def _wheels(made: Path, versions: dict[str, str]) -> None:
     python = ["--python-version", PYTHON, "--implementation", "cp", "--abi", "cp311"]
     wanted = [f"{name}=={version}" for name, version in versions.items()]
     chosen = ["--only-binary=:all:", *platforms, *python, "--dest", str(downloads), *wanted]
-    _run([*pip, "--disable-pip-version-check", *chosen], made)
+    run([*pip, "--disable-pip-version-check", *chosen], made)
     for wheel in sorted(downloads.glob("*.whl")):
         with zipfile.ZipFile(wheel) as opened:
             opened.extractall(made / "site")
@@ -185,21 +180,3 @@ def _machine(made: Path, cpu: Cpu) -> None:
     system.mkdir(parents=True)
     for name in ("possible", "present", "online"):
         (system / name).write_text(f"0-{_CORES - 1}\n", encoding="utf-8")
-
-
-def _run(command: Sequence[str], where: Path, libraries: Path | None = None) -> str:
-    found = {} if libraries is None else {"LD_LIBRARY_PATH": str(libraries)}
-    ran = subprocess.run(
-        command,
-        cwd=where,
-        env={**os.environ, **found},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        last = (ran.stderr or ran.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-        raise MissingDependencyError(
-            f"{' '.join(command[:2])} failed with {ran.returncode}: {last[0]}"
-        )
-    return ran.stdout

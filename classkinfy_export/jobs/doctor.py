@@ -28,6 +28,12 @@ _PIECES = (
     ("plots in reports", "matplotlib", "report"),
     ("the tests", "pytest", "dev"),
 )
+_RUNTIMES = (
+    ("running bundles on ARM64, emulated", "arm64", "arm64-onnxruntime"),
+    ("running bundles in Node", "onnxruntime-web", "web-onnxruntime-node"),
+    ("running bundles in a browser", "@litertjs/core", "web-litert"),
+)
+"""What is no package of pip's, and a runtime that tells its version."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Piece:
 
 
 def examine() -> list[Piece]:
-    """Look at every package that a verb needs, without importing one."""
+    """Look at everything that a verb needs, without importing it."""
     found = []
     for enables, package, extra in _PIECES:
         try:
@@ -55,7 +61,8 @@ def examine() -> list[Piece]:
             version = None
         suffix = f"[{extra}]" if extra else ""
         found.append(Piece(enables, package, version, f"pip install 'classkinfy-export{suffix}'"))
-    emulated = runtimes.get("arm64-onnxruntime")
-    version = emulated.version()
-    found.append(Piece("running bundles on ARM64, emulated", "arm64", version, emulated.hint()))
+    for enables, name, runtime in _RUNTIMES:
+        found.append(
+            Piece(enables, name, runtimes.get(runtime).version(), runtimes.get(runtime).hint())
+        )
     return found

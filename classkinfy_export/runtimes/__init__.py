@@ -22,6 +22,9 @@ _CLASSES = {
     "arm64-a53-onnxruntime": ("arm64", "Arm64A53OnnxRuntime"),
     "arm64-a53-litert": ("arm64", "Arm64A53LitertRuntime"),
     "x86-avx2-onnxruntime": ("avx2", "Avx2OnnxRuntime"),
+    "web-onnxruntime": ("web.runtime", "WebOnnxRuntime"),
+    "web-onnxruntime-node": ("web.runtime", "WebOnnxNodeRuntime"),
+    "web-litert": ("web.runtime", "WebLitertRuntime"),
 }
 """Module and class by name."""
 NAMES: Sequence[str] = tuple(_CLASSES)

@@ -7,16 +7,14 @@ seconds.
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import MissingDependencyError
 from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes.base import Engine, Runtime
-from classkinfy_export.runtimes.process import ProcessEngine
+from classkinfy_export.runtimes.installation import Installation
+from classkinfy_export.runtimes.process import ProcessEngine, python_worker
 
 Cpu = Literal["cortex-a76", "cortex-a53"]
 CPUS: tuple[Cpu, ...] = ("cortex-a76", "cortex-a53")
@@ -25,22 +23,12 @@ PYTHON = "3.11"
 """Of Debian 12."""
 EMULATOR, LIBRARIES, COUNTER = "qemu-aarch64", "lib", "instructions.so"
 """In ``host``: the emulator, its libraries, and the plugin that counts instructions."""
-INSTALLED = "installed.json"
-"""Written last: packages' versions."""
-
-
-def folder() -> Path:
-    """Return where the emulated machine is: ``CLASSKINFY_ARM64``, or in the user's cache."""
-    given = os.environ.get("CLASSKINFY_ARM64")
-    if given:
-        return Path(given).expanduser().absolute()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "classkinfy" / "arm64"
+INSTALLATION = Installation("arm64", "emulated machine")
 
 
 def command(cpu: Cpu, *, counted: bool = False) -> tuple[str, ...]:
     """Return how to start its Python, and whether the emulator is to count instructions."""
-    base = folder()
+    base = INSTALLATION.folder()
     root, host = base / cpu, base / "host"
     variables = {
         "PYTHONHOME": root / "usr",
@@ -70,16 +58,13 @@ class Arm64Runtime(Runtime):
 
     def version(self) -> str | None:
         """Return the version in the emulated machine, None without one."""
-        path = folder() / INSTALLED
-        if not path.is_file():
-            return None
-        versions: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        versions = INSTALLATION.versions()
         found = versions.get(self.package)
         return None if found is None else f"{found} on QEMU {versions.get('qemu', '')}".rstrip()
 
     def hint(self) -> str:
         """Return how to install it."""
-        return "classkinfy doctor --install arm64"
+        return INSTALLATION.hint
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         return self._engine(bundle, precision, threads, counted=False)
@@ -92,7 +77,7 @@ class Arm64Runtime(Runtime):
             BundleError: the bundle holds nothing in this format and precision.
         """
         self.open(bundle, precision=precision).close()  # or says what is missing
-        if not (folder() / "host" / COUNTER).is_file():
+        if not (INSTALLATION.folder() / "host" / COUNTER).is_file():
             raise MissingDependencyError(
                 "the emulated machine was set up without a C compiler, which its counter needs",
                 hint=f"install gcc, then {self.hint()}",
@@ -108,7 +93,7 @@ class Arm64Runtime(Runtime):
             precision,
             threads,
             kind=self.kind,
-            python=command(self.cpu, counted=counted),
+            command=python_worker(self.kind, threads, command(self.cpu, counted=counted)),
             counted=counted,
         )
 

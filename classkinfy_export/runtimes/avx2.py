@@ -15,10 +15,10 @@ from typing import ClassVar
 from classkinfy_export import machine
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.recipes import FormatName, Precision
-from classkinfy_export.runtimes.arm64 import LIBRARIES, folder
+from classkinfy_export.runtimes.arm64 import INSTALLATION, LIBRARIES
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.onnxruntime import SATURATES, OnnxRuntime
-from classkinfy_export.runtimes.process import ProcessEngine
+from classkinfy_export.runtimes.process import ProcessEngine, python_worker
 
 EMULATOR = "qemu-x86_64"
 """In ``host`` of the folder that ``jobs.arm64`` makes."""
@@ -39,21 +39,21 @@ class Avx2OnnxRuntime(Runtime):
 
     def version(self) -> str | None:
         """Return the version, None without an emulator or on another architecture."""
-        if not machine.x86() or not (folder() / "host" / EMULATOR).is_file():
+        if not machine.x86() or not (INSTALLATION.folder() / "host" / EMULATOR).is_file():
             return None
         found = OnnxRuntime().version()
         return None if found is None else f"{found} on QEMU"
 
     def hint(self) -> str:
         """Return how to install it."""
-        return "classkinfy doctor --install arm64, on x86"
+        return f"{INSTALLATION.hint}, on x86"
 
     def caveat(self, precision: Precision) -> str | None:
         """Return what is to be known of a precision here."""
         return None if precision == "fp32" else SATURATES
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
-        host = folder() / "host"
+        host = INSTALLATION.folder() / "host"
         paths = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
         # The interpreter itself: the emulator does not find a virtual environment's.
         python = (
@@ -63,5 +63,10 @@ class Avx2OnnxRuntime(Runtime):
             str(Path(sys.executable).resolve()),
         )
         return ProcessEngine(
-            bundle, self.format, precision, threads, kind="onnxruntime", python=python
+            bundle,
+            self.format,
+            precision,
+            threads,
+            kind=self.name,
+            command=python_worker("onnxruntime", threads, python),
         )

@@ -148,6 +148,10 @@ class Runtime(ABC):
             others = importlib.metadata.packages_distributions().get(self.module, ())
             return ", ".join(f"{o} {importlib.metadata.version(o)}" for o in others) or "unknown"
 
+    def missing(self) -> str:
+        """Return what is not installed, where ``version`` says so."""
+        return self.package
+
     def hint(self) -> str:
         """Return how to install it."""
         return f"pip install 'classkinfy-export{f'[{self.extra}]' if self.extra else ''}'"
@@ -165,7 +169,7 @@ class Runtime(ABC):
         """
         if self.version() is None:
             raise MissingDependencyError(
-                f"runtime {self.name} needs {self.package}, which is not installed",
+                f"runtime {self.name} needs {self.missing()}, which is not installed",
                 hint=self.hint(),
             )
         models = bundle.manifest.models

@@ -1,10 +1,13 @@
-"""An engine whose models run in a process of their own, which ``worker`` is."""
+"""An engine whose models run in a process of their own, such as ``worker`` is."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import BinaryIO, cast
@@ -25,6 +28,20 @@ _TOLD = 400
 """Characters of what a worker printed, told when it dies."""
 
 
+def python_worker(
+    kind: str, threads: int, python: Sequence[str] = (sys.executable,)
+) -> tuple[str, ...]:
+    """Return how to start ``worker``.
+
+    Args:
+        kind: one of ``worker.KINDS``.
+        threads: within an operator.
+        python: how to start the Python that runs it.
+    """
+    # -P: the worker's folder holds a tensorflow.py that is not the one it wants.
+    return (*python, "-P", worker.__file__, kind, str(threads))
+
+
 class ProcessEngine(Engine):
     """A bundle opened in another process, which starts with the first stage and ends with this.
 
@@ -35,8 +52,8 @@ class ProcessEngine(Engine):
         format: of the models.
         precision: of the models.
         threads: within an operator.
-        kind: one of ``worker.KINDS``.
-        python: how to start the Python that runs it.
+        kind: what errors call it.
+        command: how to start a program that answers the messages of ``worker``.
         counted: whether that counts instructions, see ``instructions``.
     """
 
@@ -48,14 +65,16 @@ class ProcessEngine(Engine):
         threads: int,
         *,
         kind: str,
-        python: Sequence[str] = (sys.executable,),
+        command: Sequence[str],
         counted: bool = False,
     ) -> None:
         super().__init__(bundle, format, precision, threads)
         self.kind, self.counted = kind, counted
-        # -P: the worker's folder holds a tensorflow.py that is not the one it wants.
-        self._command = [*python, "-P", worker.__file__, kind, str(threads)]
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        # A program that is killed leaves its temporary files.
+        self._folder = tempfile.mkdtemp(prefix="classkinfy-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the engine)
         self._opened: list[str] = []
 
@@ -94,6 +113,7 @@ class ProcessEngine(Engine):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
+                env={**os.environ, "TMPDIR": self._folder},
             )
         process = self._process
         try:

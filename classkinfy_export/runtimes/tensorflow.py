@@ -7,7 +7,7 @@ from typing import ClassVar
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes.base import Engine, Runtime
-from classkinfy_export.runtimes.process import ProcessEngine
+from classkinfy_export.runtimes.process import ProcessEngine, python_worker
 
 
 class TensorflowRuntime(Runtime):
@@ -21,4 +21,7 @@ class TensorflowRuntime(Runtime):
     in_process: ClassVar[bool] = False
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
-        return ProcessEngine(bundle, self.format, precision, threads, kind=self.name)
+        command = python_worker(self.name, threads)
+        return ProcessEngine(
+            bundle, self.format, precision, threads, kind=self.name, command=command
+        )

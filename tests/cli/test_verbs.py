@@ -306,6 +306,7 @@ def test_doctor_names_every_package_and_how_to_get_it(classkinfy: Classkinfy) ->
     assert pieces["torch"]["version"]
     assert pieces["torch"]["hint"] == "pip install 'classkinfy-export[export]'"
     assert pieces["onnxruntime"]["hint"] == "pip install 'classkinfy-export'"
+    assert {"arm64", "onnxruntime-web", "@litertjs/core"} <= pieces.keys()
     assert "torch" in classkinfy("doctor").stdout
 
 

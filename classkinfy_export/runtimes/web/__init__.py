@@ -1,0 +1,1 @@
+"""Runtimes that a page has: WebAssembly in Node and in headless Chromium."""
