@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from classkinfy_export.parity.compare import difference
-from classkinfy_export.parity.graphs.base import Array
+from classkinfy_export.parity.graphs.base import MOVING, Array
 from classkinfy_export.parity.match import Layout, Match, Matcher, laid_out, layouts, same
 from classkinfy_export.parity.probe import Probe
 from classkinfy_export.parity.reproducer import Allowed
@@ -98,7 +98,8 @@ class Search:
         """
         values = self.probe.run(self.inputs, self.graph.compared)
         wrong = [name for name in self.graph.outputs if not self._holds(name, values[name])]
-        last = None
+        known: dict[str, Match] = {}
+        unproven: tuple[Matcher, dict[str, Match], str, Match] | None = None
         for level in least_db:
             matcher = Matcher(self.trace, level)
             known = matcher.find_all(self.graph.compared, values)
@@ -108,25 +109,38 @@ class Search:
             else:
                 found = self._first_untapped(matcher, known)
             if found is None:
-                last = last or Found(values, known, None, level)
                 continue
             tensor, match = found
-            alone, after = self._put_right(matcher, tensor, match)
-            matches = {**after, **known, tensor: match}
-            given = self._part(known, tensor, match, level)
-            suspect = Suspect(
-                tensor=tensor,
-                match=match,
-                given=self.graph.inputs if given is None else given,
-                wanted=self.graph.outputs if given is None else (tensor,),
-                whole_stage=given is None,
-                alone=alone,
-            )
-            last = Found(values, matches, suspect, level)
-            if given is not None:
-                break
-        assert last is not None
-        return last
+            given = self.graph.boundary(known, tensor)
+            if self._shows(given, known, tensor, match, level):
+                return self._found(matcher, known, values, tensor, match, given)
+            unproven = unproven or (matcher, known, tensor, match)
+        if unproven is None:
+            return Found(values, known, None, level)
+        # It takes more than one operator: those that a runtime fuses, for instance.
+        matcher, known, tensor, match = unproven
+        wider = self._wider(known, tensor, match, matcher.least_db)
+        return self._found(matcher, known, values, tensor, match, wider)
+
+    def _found(
+        self,
+        matcher: Matcher,
+        known: Mapping[str, Match],
+        values: dict[str, Array],
+        tensor: str,
+        match: Match,
+        given: Sequence[str] | None,
+    ) -> Found:
+        alone, after = self._put_right(matcher, tensor, match)
+        suspect = Suspect(
+            tensor=tensor,
+            match=match,
+            given=self.graph.inputs if given is None else tuple(given),
+            wanted=self.graph.outputs if given is None else (tensor,),
+            whole_stage=given is None,
+            alone=alone,
+        )
+        return Found(values, {**after, **known, tensor: match}, suspect, matcher.least_db)
 
     def value(self, tensor: str, match: Match) -> Array:
         """Return the reference's value of a tensor, as the graph has it."""
@@ -172,10 +186,14 @@ class Search:
     def _heals(
         self, matcher: Matcher, known: Mapping[str, Match], tensor: str, wrong: Sequence[str]
     ) -> Match | None:
-        """Return which of the reference's tensors heals what follows in the place of a tensor."""
+        """Return which of the reference's tensors heals what follows in the place of a tensor.
+
+        What is only moved does not count: moved, a wrong value is still the reference's.
+        """
         own = self._output(tensor)
         after = self.graph.after(tensor)
-        looked_at = [name for name in after if name not in known][:_HEALED]
+        computed = [name for name in after if self.graph.producer[name].kind not in MOVING]
+        looked_at = [name for name in computed if name not in known][:_HEALED]
         looked_at += [name for name in wrong if name in after and name not in looked_at]
         if not looked_at:
             return own
@@ -256,28 +274,37 @@ class Search:
         outputs = {n: self._output(n) for n in after if n in self.expected}
         return holds, found | {n: m for n, m in outputs.items() if m is not None}
 
-    def _part(
+    def _shows(
+        self,
+        given: Sequence[str],
+        known: Mapping[str, Match],
+        tensor: str,
+        match: Match,
+        least_db: float,
+    ) -> bool:
+        """Whether a tensor differs when it is computed of the reference's values of others."""
+        inputs = {name: self.given(name, known) for name in given}
+        (value,) = self.probe.run(inputs, [tensor]).values()
+        return self._differs(tensor, match, value, least_db)
+
+    def _wider(
         self, known: Mapping[str, Match], tensor: str, match: Match, least_db: float
-    ) -> tuple[str, ...] | None:
-        """Return what the smallest part is given that shows the fault on the reference's values.
+    ) -> list[str] | None:
+        """Return what the smallest part is given that shows the fault, an operator more each time.
 
         None where only the whole stage does.
         """
         given = self.graph.boundary(known, tensor)
-        while True:
-            inputs = {name: self.given(name, known) for name in given}
-            (value,) = self.probe.run(inputs, [tensor]).values()
-            if self._differs(tensor, match, value, least_db):
-                return tuple(given)
-            if all(name in self.inputs for name in given):
-                return None
-            # It takes more of the graph: operators that a runtime fuses, for instance.
-            wider = [
-                before
+        while not all(name in self.inputs for name in given):
+            before = [
+                source
                 for name in given
-                for before in ([name] if name in self.inputs else self.graph.boundary(known, name))
+                for source in ([name] if name in self.inputs else self.graph.boundary(known, name))
             ]
-            given = list(dict.fromkeys(wider))
+            given = list(dict.fromkeys(before))
+            if self._shows(given, known, tensor, match, least_db):
+                return given
+        return None
 
     def given(self, name: str, matches: Mapping[str, Match]) -> Array:
         """Return the reference's value of a tensor that a part is given."""

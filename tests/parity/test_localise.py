@@ -267,6 +267,25 @@ def test_a_lost_activation_is_told_by_what_pytorch_computes_there(
     assert fault.reference_operators == ("hardtanh", "convolution", "batch_norm")
 
 
+def test_a_fault_below_80_db_is_located_to_the_operator_too(
+    deep_bundle: Path, tmp_path: Path
+) -> None:
+    def nudged(weights: Weights) -> Weights:
+        return weights * np.float32(1.00003)
+
+    planted: list[str] = []
+    bundle = altered(
+        deep_bundle,
+        tmp_path / "bundle",
+        lambda folder: planted.append(litert_fault(folder / FILES["litert"], 20, nudged)),
+    )
+    found = localise(bundle, runtime="litert", stage="classify", tolerance=1e-7)
+    assert found.fault is not None
+    assert [found.fault.operator] == planted
+    assert found.fault.sqnr_db is not None
+    assert found.fault.sqnr_db > 80.0
+
+
 def test_of_two_faults_the_first_is_named_and_the_other_told_of(
     deep_bundle: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,17 @@ Array = npt.NDArray[np.generic]
 COMPARED = ("float32", "uint8", "int32")
 """Dtypes that are compared, and handed in: what the contract's tensors have."""
 
+MOVING = frozenset(
+    {
+        *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice"),
+        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        *("BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "MIRROR_PAD", "PACK"),
+        *("PAD", "PADV2", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TILE"),
+        *("TRANSPOSE", "UNPACK"),
+    }
+)
+"""Operators of either format that compute nothing: values are moved, repeated or left out."""
+
 
 @dataclass(frozen=True)
 class Operator:
