@@ -295,10 +295,8 @@ def _rows(search: Search, located: Found) -> Iterator[TensorRow]:
         match = located.matches.get(tensor)
         if match is None:
             continue
-        actual = located.values[tensor].astype(np.float64)
-        found = compare.difference(
-            search.value(tensor, match).astype(np.float64), actual, nan_is_equal=True
-        )
+        actual = located.values[tensor]
+        found = _difference(search.value(tensor, match), actual)
         counterpart = search.trace[match.reference]
         limit = search.limit(tensor, located.least_db)
         yield TensorRow(
@@ -327,7 +325,7 @@ def _fault(
     }
     actual = probe.run(inputs, suspect.wanted)
     shown = suspect.tensor if suspect.tensor in actual else stage.wrong[0]
-    found = compare.difference(expected[shown], actual[shown], nan_is_equal=True)
+    found = _difference(expected[shown], actual[shown])
     part = probe.graph.needed(inputs, suspect.wanted)
     before = [located.matches[n].reference for n in suspect.given if n in located.matches]
     computed = between(search.trace, before, suspect.match.reference)
@@ -357,6 +355,15 @@ def _fault(
         allowed={n: search.limit(n, located.least_db) for n in suspect.wanted},
     )
     return fault, reproducer
+
+
+def _difference(expected: Array, actual: Array) -> compare.Difference:
+    """Compare two tensors of any dtype; an infinity, as padding has it, is equal to itself."""
+    wanted, given = expected.astype(np.float64), actual.astype(np.float64)
+    infinite = np.isinf(wanted) & (wanted == given)
+    return compare.difference(
+        np.where(infinite, 0.0, wanted), np.where(infinite, 0.0, given), nan_is_equal=True
+    )
 
 
 def _called(search: Search, tensor: str) -> str:

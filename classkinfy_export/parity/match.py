@@ -21,6 +21,8 @@ Layout = tuple[int, ...]
 """The reference's axes in the order in which a file has them."""
 Shape = tuple[int, ...]
 _NHWC = (0, 2, 3, 1)
+_SUMMED = 1e-9
+"""What sums in float64 differ by when they are taken in another order, relative, and more."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class _Sums:
 
     def may_be(self, other: _Sums, least_db: float) -> bool:
         """Whether the other can be this one with so little noise; each mean moves by no more."""
-        noise = self.rms * math.pow(10.0, -least_db / 20.0) + 1e-30
+        noise = self.rms * max(math.pow(10.0, -least_db / 20.0), _SUMMED) + _SUMMED**2
         pairs = (
             (self.mean, other.mean),
             (self.magnitude, other.magnitude),

@@ -39,7 +39,9 @@ class Allowed:
         if self.largest is not None:
             return found.largest <= self.largest
         assert self.least_db is not None
-        return found.noise <= found.signal * math.pow(10.0, -self.least_db / 10.0)
+        return math.isfinite(found.largest) and found.noise <= found.signal * math.pow(
+            10.0, -self.least_db / 10.0
+        )
 
 
 @dataclass(frozen=True)
