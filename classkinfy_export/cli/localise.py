@@ -133,13 +133,13 @@ def _table(found: Localisation, fault: Fault, whole: bool) -> None:
 
 
 def _cells(row: TensorRow) -> tuple[str, ...]:
-    layout = f", {row.layout}" if row.layout else ""
+    layout = f" {row.layout}" if row.layout else ""
     telling = row.reference.lstrip("_").startswith(row.reference_operator)
     cells = (
         row.operator,
         row.tensor,
         row.reference + ("" if telling else f" ({row.reference_operator})"),
-        f"{' x '.join(map(str, row.shape))}{layout}",
+        f"{'x'.join(map(str, row.shape))}{layout}",
     )
     return (
         *(terminal.plain(cell) for cell in cells),
