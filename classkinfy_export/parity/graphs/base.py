@@ -49,6 +49,7 @@ class Graph(ABC):
     operators: tuple[Operator, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    """Those that are computed: a converter may have found that one is always the same."""
 
     @abstractmethod
     def dtype(self, tensor: str) -> str:
@@ -71,6 +72,7 @@ class Graph(ABC):
     def __init__(self) -> None:
         self.producer = {name: op for op in self.operators for name in op.outputs}
         """Which operator gives a tensor; none gives the stage's inputs."""
+        self.outputs = tuple(name for name in self.outputs if name in self.producer)
 
     @property
     def compared(self) -> list[str]:
