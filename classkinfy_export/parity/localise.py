@@ -324,9 +324,7 @@ def _fault(
         for n in suspect.wanted
     }
     actual = probe.run(inputs, suspect.wanted)
-    shown = (
-        suspect.tensor if suspect.tensor in actual else next(n for n in stage.wrong if n in actual)
-    )
+    shown = next(n for n in (suspect.tensor, *stage.wrong) if n in actual)
     found = _difference(expected[shown], actual[shown])
     part = probe.graph.needed(inputs, suspect.wanted)
     before = [located.matches[n].reference for n in suspect.given if n in located.matches]
