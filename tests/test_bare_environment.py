@@ -143,6 +143,7 @@ def test_doctor_says_how_to_get_the_rest(bare: Bare) -> None:
     [
         (("verify", "{bundle}", "--images", "{photos}"), "torch", "export"),
         (("verify", "{bundle}", "--runtimes", "litert"), "ai-edge-litert", "litert"),
+        (("localise", "{bundle}", "--runtime", "onnxruntime"), "torch", "export"),
         (("predict", "{bundle}", "{photos}/lesion.png", "--runtime", "pytorch"), "torch", "export"),
         (("predict", "{bundle}", "{photos}/lesion.png", "--runtime", "litert"), "", "litert"),
         (("export", "run", "--out", "{new}"), "torch", "export"),

@@ -16,6 +16,7 @@ from classkinfy_export.cli import (
     explain,
     export,
     inspect,
+    localise,
     predict,
     report,
     train,
@@ -58,6 +59,7 @@ app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
+app.command("localise")(localise.command)
 app.command("bench")(bench.command)
 app.command("predict")(predict.command)
 app.command("explain")(explain.command)

@@ -135,6 +135,17 @@ def difference(
     )
 
 
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """Return 10 log10(signal / noise), of sums of squares; None without either."""
+    return 10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None
+
+
+def cosine(product: float, signal: float, power: float) -> float | None:
+    """Return the cosine of two vectors, of their product and squares; None of zeros."""
+    norm = math.sqrt(signal * power)
+    return product / norm if norm > 0.0 else None
+
+
 def equality(equal: bool) -> Difference:
     """Return the difference of a tensor of which only a hash is known: none, or infinite."""
     return Difference(largest=0.0 if equal else math.inf)
@@ -158,7 +169,6 @@ def summarise(
     every = [found for _, found in differences]
     elements = sum(found.elements for found in every)
     signal, noise = sum(f.signal for f in every), sum(f.noise for f in every)
-    norm = math.sqrt(signal * sum(f.power for f in every))
     divergences = [f.divergence for f in every if f.divergence is not None]
     return TensorParity(
         runtime=runtime,
@@ -174,8 +184,8 @@ def summarise(
         step=step,
         mean_error=sum(f.total for f in every) / elements if elements else 0.0,
         unequal=sum(f.unequal for f in every) / elements if elements else 0.0,
-        sqnr_db=10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None,
-        cosine=sum(f.product for f in every) / norm if norm > 0.0 else None,
+        sqnr_db=sqnr_db(signal, noise),
+        cosine=cosine(sum(f.product for f in every), signal, sum(f.power for f in every)),
         divergence=max(divergences) if divergences else None,
         worst_image=name,
         worst_index=worst.index,

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import operator
+from typing import Any, ClassVar, NamedTuple
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.frame import Pixels
 from classkinfy_export.recipes import FormatName, Precision
-from classkinfy_export.runtimes.base import Array, Engine, Runtime
+from classkinfy_export.runtimes.base import Array, Engine, Runtime, Tensors
+
+
+class Intermediate(NamedTuple):
+    """A tensor that a stage computes on its way."""
+
+    name: str
+    """As ``torch.export`` names it, which ONNX keeps where it can; of an input, the stage's."""
+    operator: str
+    """``convolution``, for instance; ``input`` of a stage's input."""
+    inputs: tuple[str, ...]
+    """The intermediates that it is computed of; weights and constants are none."""
+    weights: tuple[str, ...]
+    """Those of the stage's module that it is computed with."""
+    value: Array
 
 
 class PytorchRuntime(Runtime):
@@ -113,3 +128,63 @@ class PytorchEngine(Engine):
                     made[name] = resized(clean).permute(0, 2, 3, 1)
         levels = {name: tensor.to(torch.uint8).numpy() for name, tensor in made.items()}
         return {"image": image, **levels}
+
+    def trace(self, stage: str, tensors: Tensors) -> list[Intermediate]:
+        """Run a stage operator by operator, on the graph that the exporters are given.
+
+        Args:
+            stage: its name.
+            tensors: its inputs, by name.
+
+        Returns:
+            every tensor, in the order in which they are computed, the stage's inputs first. What
+            of two operators is in one tensor, such as a view, is given twice.
+        """
+        import torch
+        from torch.fx import Interpreter, Node
+
+        class Recorder(Interpreter):
+            """Keeps what every node gave."""
+
+            def run_node(self, n: Node) -> Any:  # noqa: ANN401  (as torch has it)
+                value = super().run_node(n)
+                if isinstance(value, torch.Tensor) and n.op != "get_attr":
+                    kept[n] = value.numpy().copy()
+                return value
+
+        kept: dict[Node, Array] = {}
+        spec = self.bundle.manifest.stage(stage)
+        torch.set_num_threads(self.threads)
+        inputs = tuple(torch.from_numpy(tensors[t.name].copy()) for t in spec.inputs)
+        with torch.no_grad():
+            program = torch.export.export(self.modules[stage], inputs).run_decompositions()
+            Recorder(program.module()).run(*inputs)
+        names = dict(zip((n for n in kept if n.op == "placeholder"), spec.inputs, strict=True))
+        called = {node: names[node].name if node in names else node.name for node in kept}
+        return [
+            Intermediate(
+                name=called[node],
+                operator="input" if node in names else _operator(node),
+                inputs=tuple(called[n] for n in _sources(node) if n in kept),
+                weights=tuple(str(n.target) for n in _sources(node) if n.op == "get_attr"),
+                value=value,
+            )
+            for node, value in kept.items()
+        ]
+
+
+def _sources(node: Any) -> list[Any]:  # noqa: ANN401  (of torch, which is not imported here)
+    """Return the nodes that a node reads; of a piece of a tuple, those that the tuple was of."""
+    found = []
+    for source in node.all_input_nodes:
+        given = source.meta.get("val")
+        found += _sources(source) if isinstance(given, tuple | list) else [source]
+    return found
+
+
+def _operator(node: Any) -> str:  # noqa: ANN401
+    """Return an operator's name: ``add`` of ``aten.add.Tensor``, and ``batch_norm`` of a longer."""
+    while node.target is operator.getitem:
+        node = node.args[0]
+    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2]
+    return name.lstrip("_").removeprefix("native_").removesuffix("_legit_no_training")

@@ -58,7 +58,11 @@ def test_one_changed_file_of_a_bundle_is_found(
 
 
 @pytest.mark.parametrize(
-    "verb", [("inspect",), ("verify",), ("bench",), ("report",), ("predict", "photo.jpg")]
+    "verb",
+    [
+        *(("inspect",), ("verify",), ("bench",), ("report",), ("predict", "photo.jpg")),
+        ("localise", "--runtime", "onnxruntime"),
+    ],
 )
 def test_every_verb_refuses_a_bundle_with_one_byte_changed(
     verb: tuple[str, ...],

@@ -153,6 +153,8 @@ def test_photos_that_cannot_be_verified_on_leave_no_evidence(
         (("bench", "--threads", "1,"), ("--threads '1,' is not numbers", "1,2")),
         (("bench", "--runtimes", "tensorrt"), ("'tensorrt' is unknown", "known: pytorch")),
         (("verify", "--runtimes", "tensorrt"), ("'tensorrt' is unknown", "known: pytorch")),
+        (("localise", "--runtime", "tensorrt"), ("'tensorrt' is unknown", "known: pytorch")),
+        (("localise", "--runtime", "pytorch"), ("is the reference", "such as onnxruntime")),
         (("predict", "x.jpg", "--runtime", "tensorrt"), ("'tensorrt' is unknown", "litert")),
     ],
 )
@@ -172,6 +174,7 @@ def test_numbers_and_runtimes_that_make_no_sense_are_refused(
         (("predict", "bundle"), "image"),
         (("predict", "b", "i", "--form", "melted"), "melted"),
         (("verify", "bundle", "--limit", "0"), "--limit"),
+        (("localise", "bundle"), "--runtime"),
         (("bench", "bundle", "--n", "many"), "--n"),
         (("data", "synthesise", "--out", "x", "--lesions", "0"), "--lesions"),
     ],

@@ -241,6 +241,56 @@ def test_verify_says_how_to_get_a_runtime_that_is_not_installed(
     assert "pip install 'classkinfy-export[litert]'" in alone.error()
 
 
+# localise
+
+
+def test_localise_names_the_operator_and_writes_what_shows_it(
+    bundle: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    _perturb(bundle, "models/onnx/classify.onnx", by=1e-3)
+    ran = classkinfy("localise", bundle, "--runtime", "onnxruntime", "--out", out)
+    assert ran.exit_code == 1
+    assert "error: onnxruntime departs from PyTorch in stage classify at Gemm " in ran.error()
+    assert "FAULT" in ran.stdout
+    assert "weights: network.head.0.weight, network.head.0.bias" in ran.stdout
+    assert f"reproducer: {out / 'reproduce.py'}" in ran.stdout
+    assert listing(out) == ["expected.npz", "inputs.npz", "model.onnx", "reproduce.py"]
+    again = classkinfy("localise", bundle, "--runtime", "onnxruntime", "--out", out)
+    assert again.exit_code == 2
+    assert "already exists" in again.error()
+
+
+def test_localise_in_json_is_the_whole_table(
+    bundle: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    _perturb(bundle, "models/onnx/classify.onnx", by=1e-3)
+    localise = ("localise", bundle, "--runtime", "onnxruntime", "--out", out, "--json")
+    ran = classkinfy(*localise, "--stage", "classify")
+    assert ran.exit_code == 1
+    report = json.loads(ran.stdout)
+    (place,) = (
+        i for i, row in enumerate(report["rows"]) if row["tensor"] == report["fault"]["tensor"]
+    )
+    assert all(row["same"] for row in report["rows"][:place])
+    assert not report["rows"][place]["same"]
+    assert report["fault"]["operator"].startswith("Gemm ")
+    # Of another file nothing is wrong, and nothing is written over.
+    ran = classkinfy("localise", bundle, "--runtime", "litert", "--out", out, "--json")
+    assert ran.exit_code == 0
+    assert json.loads(ran.stdout)["fault"] is None
+
+
+def test_localise_of_a_sound_bundle_says_so_and_writes_nothing(
+    trunk_bundle: Path, photo: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    ran = classkinfy(
+        *("localise", trunk_bundle, "--runtime", "onnxruntime", "--image", photo, "--out", out)
+    )
+    assert ran.exit_code == 0
+    assert "no fault: onnxruntime is within its tolerances of PyTorch on 1 image" in ran.stdout
+    assert listing(out.parent) == []
+
+
 # inspect, bench, report, doctor
 
 
@@ -480,7 +530,7 @@ def test_help_names_every_verb_and_the_disclaimer(classkinfy: Classkinfy) -> Non
     assert DISCLAIMER in text
     for verb in (
         *("doctor", "demo", "data", "train", "export", "inspect"),
-        *("evaluate", "verify", "bench", "predict", "explain", "report"),
+        *("evaluate", "verify", "localise", "bench", "predict", "explain", "report"),
     ):
         assert f" {verb} " in text
 

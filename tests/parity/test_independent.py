@@ -87,7 +87,7 @@ def test_a_resize_without_antialiasing_in_pytorch_itself_is_caught_by_pillow_alo
     assert failing(report) == {"pytorch resized 64 against Pillow"}, "runtimes repeat the fault"
     assert not report.passed
     (line,) = report.failures()
-    assert line.startswith("preprocessing: pytorch staged, stage classify: resized 64 against")
+    assert line.startswith("preprocessing: pytorch fp32 staged, stage classify: resized 64 against")
     assert "pytorch resized 64 against Pillow" in summary(report).replace(" | ", " ")
     assert 'failures="2"' in junit(report).splitlines()[1], "the gate, and the verdict"
 

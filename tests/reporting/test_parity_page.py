@@ -54,7 +54,11 @@ def observed(
         for name, digest, found, answer in images
     ]
     every = Observations(
-        images=len(seen), seen={key: seen}, reference="pytorch", conditions={"threads": "1"}
+        images=len(seen),
+        seen={key: seen},
+        reference="pytorch",
+        beside={key: "pytorch"},
+        conditions={"threads": "1"},
     )
     return gate(bundle, every, ParityRecipe(), all_must_run=False)
 
