@@ -13,7 +13,6 @@ from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import GateFailedError
 from classkinfy_export.parity.localise import Fault, Localisation, TensorRow, localise
 from classkinfy_export.parity.reproducer import SCRIPT
-from classkinfy_export.recipes import Precision
 
 _BEFORE, _AFTER = 4, 8
 """Rows of the table around the fault."""
@@ -28,7 +27,6 @@ def command(
     stage: Annotated[
         str | None, typer.Option(help="By default the first whose outputs differ.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the model files.")] = "fp32",
     tolerance: Annotated[
         float | None,
         typer.Option(min=0, help="Of a stage's outputs, instead of the bundle's own."),
@@ -60,7 +58,6 @@ def command(
             runtime=runtime,
             image=image,
             stage=stage,
-            precision=precision,
             tolerance=tolerance,
             least_db=sqnr,
             threads=threads,

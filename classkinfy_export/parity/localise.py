@@ -23,7 +23,6 @@ from classkinfy_export.parity.graphs.base import Array
 from classkinfy_export.parity.probe import Probe
 from classkinfy_export.parity.reproducer import Reproducer
 from classkinfy_export.parity.search import Found, Search, Suspect, between, layout_name
-from classkinfy_export.recipes import Precision
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.pytorch import PytorchEngine, PytorchRuntime
 
@@ -92,7 +91,6 @@ class Localisation(_Frozen):
     bundle: str
     manifest_sha256: str
     runtime: str
-    precision: str
     images: int
     """That were run."""
     image: str | None = None
@@ -119,13 +117,12 @@ def localise(
     runtime: str,
     image: Path | None = None,
     stage: str | None = None,
-    precision: Precision = "fp32",
     tolerance: float | None = None,
     least_db: float | None = None,
     threads: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Localisation:
-    """Find where a runtime first departs from PyTorch.
+    """Find where a runtime first departs from PyTorch, in fp32.
 
     Every stage is given what PyTorch gave, so a fault in one does not show in another.
 
@@ -134,7 +131,6 @@ def localise(
         runtime: one that runs models, by name.
         image: a photo; the golden vectors in turn by default, until one shows a difference.
         stage: the stage to look into; the first whose outputs differ by default.
-        precision: of the bundle's.
         tolerance: largest absolute difference of a stage's outputs; the bundle's own recipe's by
             default.
         least_db: SQNR below which a tensor differs; see ``LEAST_DB``.
@@ -155,7 +151,7 @@ def localise(
         )
     threads = threads or os.cpu_count() or 1
     with (
-        chosen.open(bundle, precision=precision, threads=threads) as engine,
+        chosen.open(bundle, threads=threads) as engine,
         PytorchRuntime().open(bundle, threads=threads) as reference,
     ):
         assert isinstance(reference, PytorchEngine)
@@ -172,7 +168,6 @@ def localise(
             "bundle": bundle.manifest.name,
             "manifest_sha256": bundle.sha256,
             "runtime": runtime,
-            "precision": precision,
             "images": done,
             "image": name,
         }
