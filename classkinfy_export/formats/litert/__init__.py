@@ -12,7 +12,6 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.formats.litert.quantize import quantize
 from classkinfy_export.quantization import ranges as calibrated
 from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe, FormatName
@@ -27,7 +26,8 @@ class LitertFormat:
     name: FormatName = "litert"
 
     def __init__(self) -> None:
-        require("litert_torch", extra="litert", purpose="exporting to LiteRT")
+        for module in ("litert_torch", "ai_edge_quantizer"):
+            require(module, extra="litert", purpose="exporting to LiteRT")
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""
@@ -52,12 +52,14 @@ class LitertFormat:
             for precision in recipe.precisions:
                 file, data, ranges = name, model, None
                 if precision != "fp32":
+                    from classkinfy_export.formats.litert import quantize
+
                     assert calibration is not None
                     file = f"{name}.{precision}"
                     progress(f"litert: {file}")
                     networks = [stage for stage in stages if stage in assembly.networks()]
                     feeds = {stage: calibration.feeds(stages[stage][1]) for stage in networks}
-                    data, found = quantize(model, feeds)
+                    data, found = quantize.quantize(model, feeds)
                     ranges = calibrated.write(target, file, found)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(
