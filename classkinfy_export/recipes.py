@@ -248,17 +248,19 @@ class QuantisedParity(_Frozen):
     """What is asked of a quantised file: of runtimes among each other, and beside PyTorch."""
 
     steps: float = Field(1.0, ge=0)
-    """How far the network's last quantised tensor may be from the format's first runtime's, which
-    runs the same file; in steps of its int8 scale."""
+    """How far ``embedding`` may be from the format's first runtime's, which runs the same file; in
+    int8 steps of the network's last quantised tensor, of which it is the mean over positions."""
     probability: float = Field(1 / 256, ge=0)
     """Likewise a probability: a step of an int8 one."""
-    label_flips: float = Field(0.005, ge=0, le=1)
-    """Largest share of images whose label is not the first runtime's."""
+    flip_rate: float = Field(0.005, gt=0, lt=1)
+    """Largest share of images whose decision is not the first runtime's."""
     widest_flip: float = Field(0.02, ge=0, le=1)
-    """Of these, the largest margin between the two likeliest classes."""
+    """Of labels among these, the largest margin between the two likeliest classes."""
     drift: float = Field(0.15, gt=0, lt=1)
     """Largest share of images whose decision is not PyTorch's. What quantisation costs in accuracy
     is told with ``--labels``."""
+    mean_shift: float = Field(0.06, gt=0, le=1)
+    """Beside PyTorch, the mean over images of the largest change of a probability."""
 
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}

@@ -118,11 +118,27 @@ class Manifest(_Frozen):
             for path in (model.path, model.ranges):
                 if path is not None and path not in self.files:
                     raise ValueError(f"model {path} has no hash under 'files'")
+        floats = {model.path for model in self.models if model.precision == "fp32"}
+        for model in self.models:
+            whole = PIPELINE in model.entries or any(self._holds_network(s) for s in model.entries)
+            if (
+                model.precision != "fp32"
+                and whole
+                and (model.path in floats or model.ranges is None)
+            ):
+                raise ValueError(
+                    f"model {model.path} is listed as {model.precision}, and is not quantised"
+                )
         for path in self.files:
             parts = path.split("/")
             if path.startswith("/") or "\\" in path or ":" in path or {"", ".", ".."} & {*parts}:
                 raise ValueError(f"file {path!r} is not a plain relative path")
         return self
+
+    def _holds_network(self, stage: str) -> bool:
+        """Whether a stage sees the photo through a network: what can be quantised."""
+        spec = self.stage(stage)
+        return spec.kind in ("classify", "grade") and any(t.name == "clean" for t in spec.inputs)
 
     @property
     def sha256(self) -> str:

@@ -39,7 +39,8 @@ def show(result: ParityReport) -> None:
             choice.reference,
             str(choice.images),
             f"{choice.label_agreement:.2%}",
-            str(choice.flips),
+            str(choice.flips)
+            + (f", by {choice.widest_flip:.2f}" if choice.widest_flip is not None else ""),
             str(choice.malignancy_flips),
             f"{choice.largest_shift:.2g}",
             f"{choice.flip_bound:.2%}, {choice.flip_rate:.2%}"

@@ -171,6 +171,11 @@ def export(
     """
     _agree(sources, recipe)
     quantised = [precision for precision in recipe.precisions if precision != "fp32"]
+    if calibration and not quantised:
+        raise RecipeError(
+            "photos to calibrate on were given, and no precision of the recipe takes any",
+            hint="add --set 'precisions=[fp32, static_wi8_ai8]'",
+        )
     if quantised and not calibration:
         raise RecipeError(
             f"{quantised[0]} takes its ranges from photos, and none were given",

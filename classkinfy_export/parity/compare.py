@@ -54,15 +54,16 @@ class TensorParity(_Frozen):
     precision: str
     form: str
     reference: str
-    """PyTorch; of a quantised precision the format's first runtime, which runs the same file."""
+    """What it was seen beside: PyTorch, another runtime on the same file, golden vectors, another
+    bundle, a library, or what calibration saw."""
     stage: str
     """Which gives it; ``pipeline`` in the fused form."""
     tensor: str
     gate: Gate
     images: int
     tolerance: float | None
-    """Largest absolute difference allowed; 0 for exact tensors; None where it is told, not
-    gated."""
+    """Largest absolute difference allowed; 0 for exact tensors; None where it is told: then any
+    that is finite passes."""
     minimum_tolerance: float
     """The smallest tolerance that would have passed: the largest absolute difference seen."""
     step: float | None
@@ -191,7 +192,7 @@ def summarise(
         worst_index=worst.index,
         expected=worst.expected,
         actual=worst.actual,
-        passed=tolerance is None or worst.largest <= tolerance,
+        passed=worst.largest < math.inf if tolerance is None else worst.largest <= tolerance,
     )
 
 

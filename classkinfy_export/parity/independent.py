@@ -120,7 +120,7 @@ def hold(
             "opencv is not installed (pip install opencv-python-headless)"
         )
     left = dict(names)
-    conditions = [bundle.sha256, _versions()]
+    conditions = [bundle.sha256, _versions(), sorted(found.not_run)]
     kept = Kept(cache, "independent", conditions, Held)
     with engine, closing(kept):
         for path in images:

@@ -72,6 +72,7 @@ class Kept(Generic[_Seen]):
 def _toolkit() -> str:
     """Return the hash of this package's code: of another nothing is believed that was kept."""
     digest = hashlib.sha256()
-    for path in sorted(Path(classkinfy_export.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(classkinfy_export.__file__).parent.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -25,6 +25,7 @@ from pydantic import ConfigDict
 
 import classkinfy_export
 from classkinfy_export import machine, runtimes
+from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.frame import Pixels, choose, frame
@@ -32,12 +33,15 @@ from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.kept import Kept, Seen
 from classkinfy_export.recipes import Form, ParityRecipe, Precision
+from classkinfy_export.runtimes.pytorch import PytorchEngine
 from classkinfy_export.runtimes.session import Session
 
 Array = npt.NDArray[np.generic]
 Progress = Callable[[int, int], None]
 
 REFERENCE = "pytorch"
+OWN = " of its embedding"
+"""Ends the name of what PyTorch makes of a quantised network's own embedding: heads are float."""
 
 
 class Key(NamedTuple):
@@ -61,6 +65,11 @@ class Observation(Seen):
     expected: Answer
     actual: Answer
 
+    @property
+    def flipped(self) -> bool:
+        """Whether the diagnosis is another one."""
+        return self.expected.diagnosis != self.actual.diagnosis
+
 
 @dataclass
 class Observations:
@@ -77,9 +86,17 @@ class Observations:
     reference: str = ""
     beside: dict[Key, str] = field(default_factory=dict)
     """Of each, what it was seen beside."""
+    same_file: set[Key] = field(default_factory=set)
+    """Those of a quantised precision that were seen beside another runtime on the same file."""
     caveats: tuple[str, ...] = ()
     """What is to be known of runtimes on this machine."""
     conditions: dict[str, str] = field(default_factory=dict)
+
+    def note(self, runtime: str, precision: str, caveat: str | None) -> None:
+        """Add what is to be known of a runtime and precision, once."""
+        line = f"{runtime} {precision}: {caveat}"
+        if caveat is not None and line not in self.caveats:
+            self.caveats = (*self.caveats, line)
 
 
 def observe(
@@ -165,7 +182,6 @@ def _open(
     explicit: bool,
 ) -> dict[Key, Session]:
     sessions: dict[Key, Session] = {}
-    caveats = list(found.caveats)
     for name in names:
         runtime = runtimes.get(name)
         models = [model for model in bundle.manifest.models if model.format == runtime.format]
@@ -179,14 +195,15 @@ def _open(
                 found.not_run[name] = str(error)
                 break
             stack.enter_context(engine)
-            caveat = runtime.caveat(precision)
-            caveats += [f"{name} {precision}: {caveat}"] if caveat is not None else []
-            for form in ("staged", "fused"):
-                if engine.has("pipeline" if form == "fused" else "prepare"):
-                    key = Key(name, precision, form)
-                    sessions[key] = Session(engine, form)
-                    found.seen[key] = []
-    found.caveats = tuple(dict.fromkeys(caveats))
+            found.note(name, precision, runtime.caveat(precision))
+            forms: list[Form] = ["staged"] if engine.has("prepare") else []
+            forms += ["fused"] if engine.has(PIPELINE) else []
+            if not forms:
+                found.not_run[f"{name} {precision}"] = "the bundle has neither form of it"
+            for form in forms:
+                key = Key(name, precision, form)
+                sessions[key] = Session(engine, form)
+                found.seen[key] = []
     return sessions
 
 
@@ -195,7 +212,7 @@ def _on_golden(
 ) -> None:
     cases = golden.read(bundle)
     for key in [key for key in sessions if key.precision != "fp32"]:
-        found.not_run[str(key)] = "golden vectors are of fp32; give --images"
+        found.note(key.runtime, key.precision, "golden vectors are of fp32 alone; give --images")
         del found.seen[key]
     found.beside = dict.fromkeys(found.seen, found.reference)
     for done, case in enumerate(cases, start=1):
@@ -254,7 +271,8 @@ def _on_photos(
             actual = _run(sessions, key, name, image, _graders(wanted), found)
             if actual is not None:
                 whole = key.form == "staged" or reference.form == key.form
-                kept[key].add(_observation(digest, wanted, actual, whole))
+                own = _own(reference, key, actual, _graders(wanted))
+                kept[key].add(_observation(digest, wanted, actual, whole, own))
                 expected[id(sessions[key])] = actual  # it may be another one's reference
         for key in ours:
             if str(key) not in found.failed and _has(kept[key], key, digest, turn):
@@ -318,7 +336,19 @@ class _References:
                 del found.seen[key]
                 continue
             found.beside[key] = found.reference if other is None else other.runtime
+            if other is not None and other.runtime == key.runtime:
+                found.beside[key] = f"{other.runtime} {other.form}"
             usable[key] = session
+            if other is None:
+                continue
+            found.same_file.add(key)
+            if other not in self.sessions:
+                runtime = runtimes.get(other.runtime)
+                found.note(*other[:2], runtime.caveat(other.precision))
+                unseen = f"{other.runtime} beside {REFERENCE}"
+                found.note(
+                    unseen, other.precision, "not asked for: what quantising changes is not seen"
+                )
         return usable
 
     def __call__(self, key: Key) -> Session:
@@ -336,7 +366,13 @@ class _References:
         """Return which other runtime a key is seen beside; None when it is PyTorch."""
         first = runtimes.first(runtimes.get(key.runtime).format)
         alone = key.runtime == first or self.recipe.of(key.runtime).own_rounding
-        return None if key.precision == "fp32" or alone else key._replace(runtime=first)
+        if key.precision == "fp32":
+            return None
+        if not alone:
+            return key._replace(runtime=first)
+        # Fused or not, it is one network, rounded alike.
+        staged = key._replace(form="staged")
+        return staged if key.form == "fused" and staged in self.sessions else None
 
 
 def _check(bundle: Bundle, against: Bundle, images: Sequence[Path]) -> None:
@@ -353,11 +389,30 @@ def _graders(expected: Mapping[str, object]) -> list[str]:
     return [k.removeprefix("severity_") for k in expected if k.startswith("severity_")]
 
 
+def _own(
+    reference: Session, key: Key, actual: Mapping[str, Array], graders: Sequence[str]
+) -> dict[str, compare.Difference]:
+    """Compare what a quantised file's heads make of its embedding with what PyTorch's do."""
+    engine = reference.engine
+    if key.precision == "fp32" or not isinstance(engine, PytorchEngine):
+        return {}
+    if "embedding" not in actual:
+        return {}
+    wanted = engine.of_embedding(actual, graders)
+    return {
+        f"{name}{OWN}": compare.difference(
+            value, actual[name], distribution=name == "probabilities"
+        )
+        for name, value in wanted.items()
+    }
+
+
 def _observation(
     image: str,
     expected: Mapping[str, Array | golden.Digest],
     actual: Mapping[str, Array],
     whole: bool,
+    own: Mapping[str, compare.Difference] | None = None,
 ) -> Observation:
     """Compare one image's tensors.
 
@@ -366,8 +421,9 @@ def _observation(
         expected: the reference's, numbers or digests.
         actual: the runtime's.
         whole: whether it is to give all that the reference gives; a fused graph gives less.
+        own: of ``_own``.
     """
-    differences = {}
+    differences = dict(own or {})
     for tensor in sorted(expected if whole else expected.keys() & actual.keys()):
         if tensor not in actual:
             differences[tensor] = compare.Difference(largest=math.inf)

@@ -21,6 +21,7 @@ from classkinfy_export.parity.decide import DecisionParity, decisions
 from classkinfy_export.parity.error_map import ErrorMap, MappedImage, error_map
 from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.observe import (
+    OWN,
     REFERENCE,
     Key,
     Observation,
@@ -31,10 +32,10 @@ from classkinfy_export.parity.observe import (
 from classkinfy_export.recipes import ParityRecipe
 
 _PREPROCESSING = ("prepare", "screen")
-_ANSWERED = ("embedding", "probabilities", "confidence", "severity_")
+_ANSWERED = ("embedding", "probabilities", "confidence", "severity")
 """What is made of a network's answer."""
 _DECIDED = ("diagnosis", "severity")
-"""What a decision gives: where a label flips these have no distance; the third gate has them."""
+"""What is made of a decision."""
 _DECIDE = "decide"
 """Where the staged form decides: on the host, with what ``prepare`` and ``classify`` gave."""
 
@@ -96,14 +97,17 @@ class ParityReport(_Frozen):
             f"decisions: {d.runtime} {d.precision} {d.form}: {d.flips} of {d.images} differ from "
             f"{d.reference}, {d.label_flips} in the label"
             + (f", first {', '.join(d.flipped[:3])}" if d.flips else "")
-            + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked"
+            + (f", widest margin {d.widest_flip:.3f}" if d.widest_flip is not None else "")
+            + f"; at most {d.flip_bound:.2%} in truth, {d.flip_rate:.2%} asked; mean Δp "
+            f"{d.mean_shift:.2g}"
             for d in self.decisions
             if not d.passed
         ]
         lines += [f"{m.runtime} did not run: {m.reason}" for m in self.not_run if m.failed]
-        tensors = {f"{row.runtime} {row.precision}" for row in self.tensors if not row.passed}
-        failed = tensors | {f"{d.runtime} {d.precision}" for d in self.decisions if not d.passed}
-        return lines + [told for told in self.caveats if told.split(":")[0] in failed]
+        failed: list[TensorParity | DecisionParity] = [t for t in self.tensors if not t.passed]
+        failed += [d for d in self.decisions if not d.passed]
+        blamed = {f"{n} {row.precision}" for row in failed for n in (row.runtime, row.reference)}
+        return lines + [told for told in self.caveats if told.split(":")[0] in blamed]
 
     @property
     def held(self) -> tuple[TensorParity, ...]:
@@ -113,9 +117,9 @@ class ParityReport(_Frozen):
     @property
     def nothing_ran(self) -> str | None:
         """Why no runtime could be compared; None when one was."""
-        if self.tensors or any(missing.broke for missing in self.not_run):
+        if self.decisions or any(missing.broke for missing in self.not_run):
             return None
-        reasons = "; ".join(f"{m.runtime}: {m.reason}" for m in self.not_run)
+        reasons = "; ".join([*(f"{m.runtime}: {m.reason}" for m in self.not_run), *self.caveats])
         return f"no runtime could run: {reasons or 'the bundle holds nothing to compare'}"
 
 
@@ -221,7 +225,7 @@ def gate(
             precision=key.precision,
             form=key.form,
             reference=found.beside[key],
-            same_file=_same_file(found, key),
+            same_file=key in found.same_file,
         )
         for key, observations in seen.items()
     ]
@@ -298,6 +302,8 @@ def _tensors(
     by_name: dict[str, list[tuple[str, Difference]]] = {}
     for name, observation in found.seen[key]:
         for tensor, difference in observation.differences.items():
+            if key.precision != "fp32" and tensor in _DECIDED and observation.flipped:
+                continue  # it has no distance then; the third gate has it
             by_name.setdefault(tensor, []).append((name, difference))
     rows = []
     for tensor, differences in by_name.items():
@@ -324,29 +330,24 @@ def _tolerance(
     found: Observations, key: Key, recipe: ParityRecipe, tensor: str, step: float | None
 ) -> float | None:
     """Return the largest difference that passes; None of one that is told, not gated."""
-    decided = tensor in _DECIDED
-    if key.precision == "fp32" or not (decided or tensor.startswith(_ANSWERED)):
-        return recipe.tolerance(key.runtime, tensor)
-    if decided or not _same_file(found, key):
+    if key.precision == "fp32" or not tensor.startswith(_ANSWERED) or tensor.endswith(OWN):
+        return recipe.tolerance(key.runtime, tensor.removesuffix(OWN))
+    if key not in found.same_file:
         return None
     return recipe.quantised.probability if step is None else recipe.quantised.steps * step
 
 
-def _same_file(found: Observations, key: Key) -> bool:
-    """Whether a quantised file is seen beside itself in another runtime."""
-    return key.precision != "fp32" and found.beside[key] != REFERENCE
-
-
 def _step(bundle: Bundle, key: Key) -> float | None:
-    stage = PIPELINE if key.form == "fused" else "classify"
-    model = bundle.manifest.find_model(stage, runtimes.get(key.runtime).format, key.precision)
+    runtime = runtimes.get(key.runtime)
+    model = bundle.manifest.find_model("classify", runtime.format, key.precision)
     if model is None or model.ranges is None:
         return None
-    return ranges.step(bundle, model, stage)
+    return ranges.step(bundle, model, "classify")
 
 
 def _origin(manifest: Manifest, key: Key, tensor: str) -> tuple[str, Gate]:
     """Return the stage that gives a tensor, and the gate that it is of."""
+    tensor = tensor.removesuffix(OWN)
     if tensor.startswith("severity"):
         own = grade_stage(tensor.removeprefix("severity_"))
         stage = own if tensor != "severity" else "the routed grader"

@@ -44,7 +44,9 @@ def checks(report: ParityReport) -> Iterator[Check]:
         yield Check(group, name, tuple(told), tuple(failed))
     for d in report.decisions:
         line = (
-            f"{d.flips} of {d.images} decisions differ; {d.flip_bound:.2%} at most in truth, "
+            f"beside {d.reference}: {d.flips} of {d.images} decisions differ"
+            + (f", widest margin {d.widest_flip:.3f}" if d.widest_flip is not None else "")
+            + f"; {d.flip_bound:.2%} at most in truth, "
             f"{d.flip_rate:.2%} asked, {'proven' if d.proven else 'not proven'} "
             f"({d.images_needed} images without a flip prove it)"
         )
@@ -57,7 +59,8 @@ def checks(report: ParityReport) -> Iterator[Check]:
         else:
             yield Check(missing.runtime, "not run", (), (), missing.reason)
     verdict = () if report.passed else tuple(report.failures()) or (report.nothing_ran or "",)
-    yield Check("all", "verdict", tuple(f"not covered: {w}" for w in report.not_covered), verdict)
+    known = (*(f"not covered: {w}" for w in report.not_covered), *report.caveats)
+    yield Check("all", "verdict", known, verdict)
 
 
 def _allowed(tolerance: float | None) -> str:

@@ -91,7 +91,9 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
         HTML. The same report and photos give the same text.
     """
     # In the order of the pipeline, where that is known.
-    rows = [row for errors in report.maps for row in errors.tensors] or list(report.tensors)
+    mapped = [row for errors in report.maps for row in errors.tensors]
+    gated = [row for row in report.tensors if row.tolerance is not None]
+    rows = mapped + [row for row in gated if row not in mapped]
     matrix, stages = _matrix(rows)
     return html.template("parity.html").render(
         report=report,
@@ -102,6 +104,7 @@ def render(report: ParityReport, bundle: Bundle, images: Sequence[Path] = ()) ->
         decisions={(d.runtime, d.precision, d.form): d for d in report.decisions},
         independent=bool(report.held),
         failed=[row for row in rows if not row.passed],
+        told=[row for row in report.tensors if row.tolerance is None],
         broken=_broken(report),
         runs=[_run(errors) for errors in report.maps],
         pictures=list(_pictures(report, bundle, images)),
@@ -171,7 +174,8 @@ def _pictures(report: ParityReport, bundle: Bundle, images: Sequence[Path]) -> I
             own = float(ratios[row, column])
             worst[image] = (broken + int(errors.broken[:, column].sum()), max(ratio, own))
             if own > 0.0:
-                name = f"{errors.runtime} {errors.form}: {errors.tensors[row].tensor}"
+                run = f"{errors.runtime} {errors.precision} {errors.form}"
+                name = f"{run}: {errors.tensors[row].tensor}"
                 told.setdefault(image, {})[name] = own
     ranked = sorted((image for image in worst if image in told), key=lambda i: worst[i])[::-1]
     pictures = _golden(bundle) if not images else {}

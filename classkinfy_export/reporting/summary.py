@@ -18,9 +18,9 @@ def summary(report: ParityReport) -> str:
     if not report.passed:
         lines += [f"- {_cell(failure)}" for failure in report.failures()] + [""]
     lines += [
-        "| runtime | precision | form | images | exact tensors | largest Δp | flips "
+        "| runtime | precision | form | beside | images | exact tensors | largest Δp | flips "
         "| flips, at most in truth | asked | |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for d in report.decisions:
         exact = [
@@ -30,7 +30,7 @@ def summary(report: ParityReport) -> str:
             and t.tolerance == 0.0
         ]
         lines.append(
-            f"| {_cell(d.runtime)} | {d.precision} | {d.form} | {d.images} "
+            f"| {_cell(d.runtime)} | {d.precision} | {d.form} | {_cell(d.reference)} | {d.images} "
             f"| {sum(exact)} of {len(exact)} equal | {d.largest_shift:.2g} | {d.flips} "
             f"| {d.flip_bound:.2%} | {d.flip_rate:.2%}{'' if d.proven else ', not proven'} "
             f"| {'passed' if d.passed else '**failed**'} |"
@@ -49,6 +49,8 @@ def summary(report: ParityReport) -> str:
             f"| {t.minimum_tolerance:.3g} | {t.unequal:.3%} | {t.tolerance:.3g} "
             f"| {'passed' if t.passed else '**failed**'} |"
         )
+    if report.caveats:
+        lines += ["", *(f"- {_cell(caveat)}" for caveat in report.caveats)]
     if report.not_covered:
         lines += ["", f"Not covered by so few images: {', '.join(report.not_covered)}."]
     return "\n".join([*lines, "", f"_{DISCLAIMER}_", ""])

@@ -177,7 +177,7 @@ class Runtime(ABC):
             held = sorted({f"{m.format} {m.precision}" for m in models})
             raise BundleError(
                 f"the bundle holds no {self.format} {precision}, which {self.name} is to run",
-                hint=f"it holds {', '.join(held)}; formats and precisions are the export recipe's",
+                hint=f"it holds {', '.join(held)}: pass --precision, or export with another recipe",
             )
         return self._open(bundle, precision, threads)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import StageSpec, grade_stage
 from classkinfy_export.frame import Pixels
 from classkinfy_export.recipes import FormatName, Precision
 from classkinfy_export.runtimes.base import Array, Engine, Runtime, Tensors
@@ -95,6 +96,31 @@ class PytorchEngine(Engine):
             tensors = [torch.from_numpy(inputs[tensor.name]) for tensor in spec.inputs]
             outputs = self.modules[spec.name](*tensors)
         return {tensor.name: outputs[tensor.name].numpy() for tensor in spec.outputs}
+
+    def of_embedding(self, tensors: Tensors, graders: Sequence[str]) -> dict[str, Array]:
+        """Give what follows from an ``embedding`` that another runtime made.
+
+        Args:
+            tensors: its ``embedding``, and ``preliminary`` and ``features`` where there are any.
+            graders: diagnoses whose heads are on the trunk.
+
+        Returns:
+            ``probabilities``, and ``severity_<dx>`` of each grader.
+        """
+        import torch
+
+        with torch.inference_mode():
+            given = {
+                name: torch.from_numpy(tensors[name].copy())
+                for name in ("embedding", "preliminary", "features")
+                if name in tensors
+            }
+            module: Any = self.modules["classify"]
+            answer = module.answer(given["embedding"], given.get("preliminary")).numpy()
+        graded = {
+            f"severity_{dx}": self.run(grade_stage(dx), tensors)["severity"] for dx in graders
+        }
+        return {"probabilities": answer, **graded}
 
     def levels(self, image: Pixels) -> dict[str, Pixels]:
         """Give the 8-bit images that stages make on their way, for other libraries to repeat.

@@ -48,14 +48,18 @@ class Classify(nn.Module):
     def forward(self, clean: Tensor, preliminary: Tensor | None = None) -> dict[str, Tensor]:
         """Run on uint8 [n, h, w, 3] and, where it asks the screen, float32 [n, classes]."""
         features = self.network.embed(self.resized(clean))
-        logits = self.network.head(features)
-        if self.screen_weight is not None:
-            assert preliminary is not None
-            logits = pooled(logits, preliminary, self.screen_weight)
-        probabilities = torch.softmax(logits, dim=-1)
+        probabilities = self.answer(features, preliminary)
         if self.embedding:
             return {"probabilities": probabilities, "embedding": features}
         return {"probabilities": probabilities}
+
+    def answer(self, features: Tensor, preliminary: Tensor | None = None) -> Tensor:
+        """Give the probabilities, float32 [n, classes], of pooled features [n, width]."""
+        logits: Tensor = self.network.head(features)
+        if self.screen_weight is not None:
+            assert preliminary is not None
+            logits = pooled(logits, preliminary, self.screen_weight)
+        return torch.softmax(logits, dim=-1)
 
 
 def pooled(logits: Tensor, preliminary: Tensor, weight: float) -> Tensor:

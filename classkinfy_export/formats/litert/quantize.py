@@ -10,7 +10,6 @@ weights. Ranges are taken once and given to both, so that both round alike.
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -100,8 +99,6 @@ def _quantize(model: bytes, seen: Mapping[str, tuple[float, float]]) -> bytes:
             quantizer.add_static_config(
                 re.escape(_BACKBONE), operation, activation_num_bits=8, weight_num_bits=8
             )
-        # It warns of each weight that two networks share; they are quantised alike.
-        logging.disable(logging.WARNING)
         result = quantizer.quantize(
             statistics, enable_progress_bar=False, enable_progress_report=False
         )
