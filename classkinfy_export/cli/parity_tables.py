@@ -6,7 +6,7 @@ from rich.table import Table
 
 from classkinfy_export.cli import terminal
 from classkinfy_export.parity.compare import TensorParity
-from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.parity.report import ParityReport
 
 
 def show(result: ParityReport) -> None:

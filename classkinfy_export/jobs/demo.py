@@ -18,7 +18,8 @@ from classkinfy_export.errors import ClasskinfyError, require
 from classkinfy_export.frame import list_images
 from classkinfy_export.jobs.train import train
 from classkinfy_export.latency.host import LatencyReport, bench
-from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.parity.report import ParityReport
+from classkinfy_export.parity.verify import verify
 
 Report = Callable[[str, int, int], None]
 

@@ -149,6 +149,12 @@ def localise(
             f"runtime {runtime} is the reference",
             hint="name the one that differs from it, such as onnxruntime or litert",
         )
+    if not chosen.scripted:
+        raise BundleError(
+            f"no script by itself can show a fault of runtime {runtime}",
+            hint=f"localise in {runtimes.first(chosen.format)}: where that holds, the kernels of "
+            f"{runtime} are at fault, and not the file",
+        )
     threads = threads or os.cpu_count() or 1
     with (
         chosen.open(bundle, threads=threads) as engine,

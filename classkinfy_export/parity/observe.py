@@ -32,6 +32,7 @@ from classkinfy_export.frame import Pixels, choose, frame
 from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.kept import Kept, Seen
+from classkinfy_export.parity.report import REFERENCE
 from classkinfy_export.recipes import Form, ParityRecipe, Precision
 from classkinfy_export.runtimes.pytorch import PytorchEngine
 from classkinfy_export.runtimes.session import Session
@@ -39,7 +40,6 @@ from classkinfy_export.runtimes.session import Session
 Array = npt.NDArray[np.generic]
 Progress = Callable[[int, int], None]
 
-REFERENCE = "pytorch"
 OWN = " of its embedding"
 """Ends the name of what PyTorch makes of a quantised network's own embedding: heads are float."""
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.parity.report import ParityReport
 
 
 class Check(NamedTuple):

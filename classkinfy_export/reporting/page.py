@@ -22,7 +22,7 @@ from classkinfy_export.errors import BundleError
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.latency.host import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
-from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.recipes import explain
 from classkinfy_export.reporting import examples, html, plots
 from classkinfy_export.reporting.drawing import Plot

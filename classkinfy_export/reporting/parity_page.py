@@ -17,7 +17,7 @@ from classkinfy_export.frame import Pixels, frame
 from classkinfy_export.parity import golden
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.error_map import ErrorMap, MappedImage
-from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.reporting import html
 from classkinfy_export.reporting.drawing import Plot
 from classkinfy_export.reporting.examples import thumbnail

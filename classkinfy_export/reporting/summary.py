@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from classkinfy_export.parity.verify import ParityReport
+from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.taxonomy import DISCLAIMER
 
 

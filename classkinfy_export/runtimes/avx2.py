@@ -35,6 +35,7 @@ class Avx2OnnxRuntime(Runtime):
     module: ClassVar[str] = "onnxruntime"
     extra: ClassVar[str] = ""
     on_request: ClassVar[bool] = True
+    scripted: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
 
     def version(self) -> str | None:

@@ -134,6 +134,8 @@ class Runtime(ABC):
     """The extra of this package that installs it, empty for the core."""
     on_request: ClassVar[bool] = False
     """Whether it runs only when it is named, for it is slow."""
+    scripted: ClassVar[bool] = True
+    """Whether a Python script by itself can run a model in it, as ``localise`` writes one."""
     in_process: ClassVar[bool] = True
     """Whether its time and memory are this process's."""
 

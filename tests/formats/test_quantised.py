@@ -131,6 +131,16 @@ def test_calibration_without_photos_says_what_to_do(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_photos_that_no_precision_takes_are_refused(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    lesions: list[Path],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RecipeError, match=r"--set 'precisions=\[fp32, static_wi8_ai8\]'"):
+        export.export(checkpoints("trunk"), small_recipe, tmp_path / "b", calibration=lesions)
+
+
 def test_graders_of_their_own_are_quantised_too(
     checkpoints: Callable[[str], Sources],
     small_recipe: ExportRecipe,

@@ -19,7 +19,8 @@ from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.parity.compare import TensorParity
-from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.parity.report import ParityReport
+from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.reporting.junit import junit
 from classkinfy_export.reporting.summary import summary

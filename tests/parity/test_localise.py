@@ -363,6 +363,9 @@ def test_what_cannot_be_localised_is_refused(trunk_bundle: Path) -> None:
         localise(bundle, runtime="pytorch")
     with pytest.raises(BundleError, match="no stage 'classifier'"):
         localise(bundle, runtime="litert", stage="classifier")
+    for runtime in ("web-litert", "x86-avx2-onnxruntime"):
+        with pytest.raises(BundleError, match=f"show a fault of runtime {runtime}: localise in"):
+            localise(bundle, runtime=runtime)
 
 
 def test_a_reproducer_is_not_written_over_another(deep_bundle: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 from classkinfy_export.parity import ranges
 from classkinfy_export.parity.decide import Answer, decisions
-from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.parity.report import ParityReport
+from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.junit import junit
 from classkinfy_export.reporting.parity_page import render

@@ -21,7 +21,8 @@ from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
-from classkinfy_export.parity.verify import ParityReport, verify
+from classkinfy_export.parity.report import ParityReport
+from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ExportRecipe, ParityRecipe, RuntimeParity
 from classkinfy_export.runtimes.session import Session
 

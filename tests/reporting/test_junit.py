@@ -10,7 +10,8 @@ from PIL import Image
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
-from classkinfy_export.parity.verify import NotRun, ParityReport, verify
+from classkinfy_export.parity.report import NotRun, ParityReport
+from classkinfy_export.parity.verify import verify
 from classkinfy_export.reporting.junit import junit
 from classkinfy_export.reporting.summary import summary
 from classkinfy_export.taxonomy import DISCLAIMER

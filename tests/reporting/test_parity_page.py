@@ -26,7 +26,8 @@ from classkinfy_export.parity.compare import Difference
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.error_map import ErrorMap
 from classkinfy_export.parity.observe import Key, Observation, Observations
-from classkinfy_export.parity.verify import NotRun, ParityReport, gate
+from classkinfy_export.parity.report import NotRun, ParityReport
+from classkinfy_export.parity.verify import gate
 from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.heatmap import columns, heatmap
 from classkinfy_export.reporting.parity_page import render

@@ -66,6 +66,7 @@ class WebRuntime(Runtime):
     """The module beside this one that opens its models."""
     in_browser: ClassVar[bool] = True
     on_request: ClassVar[bool] = True
+    scripted: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
     module: ClassVar[str] = ""
     extra: ClassVar[str] = ""
