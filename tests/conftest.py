@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from classkinfy_export import recipes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import (
     SCREEN_FEATURES,
@@ -27,6 +28,7 @@ from classkinfy_export.contract import (
 )
 from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import export
+from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.checkpoint import (
@@ -181,3 +183,24 @@ def quantised_bundle(once: Once, small_recipe: ExportRecipe, lesions: list[Path]
         "quantised_bundle",
         lambda out: export.export(_sources("trunk"), recipe, out, calibration=lesions[:8]),
     )
+
+
+@pytest.fixture(scope="session")
+def shipped_bundle(once: Once) -> Path:
+    """The shipped model, staged, in fp32 and int8, which drawn lesions calibrate."""
+    recipe = recipes.load(
+        "export/mobile.yaml",
+        ExportRecipe,
+        ("forms=[staged]", "golden=false", "precisions=[fp32, static_wi8_ai8]"),
+    )
+
+    def make(out: Path) -> None:
+        photos = out.with_name("calibration")
+        photos.mkdir()
+        for number, dx in enumerate(Taxonomy().classes):
+            drawn = synthetic.lesion(dx, number, hair=number % 2)
+            Image.fromarray(drawn.image).save(photos / f"{dx}.png")
+        sources = export.from_run(SHIPPED)
+        export.export(sources, recipe, out, calibration=sorted(photos.iterdir()))
+
+    return once("shipped_bundle", make)

@@ -7,37 +7,39 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from classkinfy_export import recipes, runtimes
+from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import MissingDependencyError
-from classkinfy_export.jobs import arm64, export
-from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs import arm64
 from classkinfy_export.parity.verify import verify
 
 NAMES = tuple(name for name in runtimes.NAMES if name.startswith("arm64"))
 
 
 @pytest.mark.slow
-def test_the_shipped_model_is_the_same_on_arm64_of_both_cores(tmp_path: Path) -> None:
+def test_the_shipped_model_is_the_same_on_arm64_of_both_cores(
+    shipped_bundle: Path, tmp_path: Path
+) -> None:
     if runtimes.get(NAMES[0]).version() is None:
         pytest.skip(f"the emulated machine is not set up: {runtimes.get(NAMES[0]).hint()}")
-    recipe = recipes.load(
-        "export/mobile.yaml", recipes.ExportRecipe, ("forms=[staged]", "golden=false")
-    )
-    bundle = export.export(export.from_run(SHIPPED), recipe, tmp_path / "bundle")
     photos = []
     for number, dx in enumerate(("mel", "nv")):
         photos.append(tmp_path / f"{dx}.png")
         Image.fromarray(synthetic.lesion(dx, number).image).save(photos[-1])
-    report = verify(bundle, photos, names=NAMES)
+    report = verify(Bundle.open(shipped_bundle), photos, names=NAMES)
     assert report.failures() == []
     assert {d.runtime for d in report.decisions} == set(NAMES)
     assert all(d.images == 2 and d.flips == 0 for d in report.decisions)
-    tensors = {(t.runtime, t.tensor): t for t in report.tensors}
+    assert {d.precision for d in report.decisions} == {"fp32", "static_wi8_ai8"}
+    tensors = {(t.runtime, t.precision, t.tensor): t for t in report.tensors}
     for name in NAMES:
         for exact in ("clean", "quality", "lesion_mask"):
-            assert tensors[name, exact].minimum_tolerance == 0.0
+            for precision in ("fp32", "static_wi8_ai8"):
+                assert tensors[name, precision, exact].minimum_tolerance == 0.0
+        quantised = tensors[name, "static_wi8_ai8", "embedding"]
+        assert quantised.step is not None
+        assert quantised.minimum_tolerance <= 1e-3 * quantised.step, "one file, one answer"
         assert 0.0 < tensors[name, "probabilities"].minimum_tolerance <= 1e-4
 
 

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classkinfy_export import recipes, runtimes
+from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError, MissingDependencyError
-from classkinfy_export.jobs import export, web
-from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs import web
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.runtimes import worker
 from classkinfy_export.runtimes.process import ProcessEngine
@@ -102,24 +101,28 @@ def runs_until_it_fails(engine: ProcessEngine) -> None:
 
 
 @pytest.mark.slow
-def test_the_shipped_model_is_the_same_in_node_and_in_a_browser(tmp_path: Path) -> None:
+def test_the_shipped_model_is_the_same_in_node_and_in_a_browser(
+    shipped_bundle: Path, tmp_path: Path
+) -> None:
     for name in NAMES:
         wanted(name)
-    recipe = recipes.load("export/mobile.yaml", recipes.ExportRecipe, ("golden=false",))
-    bundle = export.export(export.from_run(SHIPPED), recipe, tmp_path / "bundle")
     photos = []
     for number, dx in enumerate(("mel", "nv")):
         photos.append(tmp_path / f"{dx}.png")
         Image.fromarray(synthetic.lesion(dx, number).image).save(photos[-1])
-    report = verify(bundle, photos, names=NAMES)
+    report = verify(Bundle.open(shipped_bundle), photos, names=NAMES)
     assert report.failures() == []
     assert {d.runtime for d in report.decisions} == set(NAMES)
     assert all(d.images == 2 and d.flips == 0 for d in report.decisions)
-    tensors = {(t.runtime, t.tensor): t for t in report.tensors}
+    tensors = {(t.runtime, t.precision, t.tensor): t for t in report.tensors}
     for name in NAMES:
         for exact in ("clean", "quality", "lesion_mask"):
-            assert tensors[name, exact].minimum_tolerance == 0.0
-        assert 0.0 < tensors[name, "probabilities"].minimum_tolerance <= 1e-4
+            for precision in ("fp32", "static_wi8_ai8"):
+                assert tensors[name, precision, exact].minimum_tolerance == 0.0
+        assert 0.0 < tensors[name, "fp32", "probabilities"].minimum_tolerance <= 1e-4
+        quantised = tensors[name, "static_wi8_ai8", "embedding"]
+        assert quantised.step is not None
+        assert quantised.minimum_tolerance <= 1e-3 * quantised.step, "one file, one answer"
 
 
 def test_javascript_reads_and_writes_messages_as_python_does() -> None:
