@@ -80,7 +80,7 @@ def test_failures_and_what_did_not_run_are_counted(report: ParityReport) -> None
 def test_the_summary_tells_the_verdict_and_each_runtime(report: ParityReport) -> None:
     text = summary(report)
     assert "holds" in text.splitlines()[0]
-    assert "| onnxruntime | fp32 | staged | 1 | 6 of 6 equal |" in text
+    assert "| onnxruntime | fp32 | staged | pytorch | 1 | 6 of 6 equal |" in text
     assert "not proven" in text, "one image proves nothing"
     assert DISCLAIMER in text
     bad = summary(failed(report))

@@ -70,6 +70,7 @@ PARITY: dict[str, Any] = {
             "flips": 0,
             "widest_flip": None,
             "largest_shift": 1e-6,
+            "mean_shift": 1e-7,
             "close_calls": 0,
             "largest_close_shift": 0.0,
             "flip_bound": 0.6316,
