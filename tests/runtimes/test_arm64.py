@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
+import shipped
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.data import synthetic
 from classkinfy_export.errors import MissingDependencyError
 from classkinfy_export.jobs import arm64
 from classkinfy_export.parity.verify import verify
@@ -23,19 +22,7 @@ def test_the_shipped_model_is_the_same_on_arm64_of_both_cores(
 ) -> None:
     if runtimes.get(NAMES[0]).version() is None:
         pytest.skip(f"the emulated machine is not set up: {runtimes.get(NAMES[0]).hint()}")
-    photos = []
-    for number, dx in enumerate(("mel", "nv")):
-        photos.append(tmp_path / f"{dx}.png")
-        Image.fromarray(synthetic.lesion(dx, number).image).save(photos[-1])
-    report = verify(Bundle.open(shipped_bundle), photos, names=NAMES)
-    assert report.failures() == []
-    assert {d.runtime for d in report.decisions} == set(NAMES)
-    assert all(d.images == 2 and d.flips == 0 for d in report.decisions)
-    tensors = {(t.runtime, t.tensor): t for t in report.tensors}
-    for name in NAMES:
-        for exact in ("clean", "quality", "lesion_mask"):
-            assert tensors[name, exact].minimum_tolerance == 0.0
-        assert 0.0 < tensors[name, "probabilities"].minimum_tolerance <= 1e-4
+    shipped.check(shipped_bundle, NAMES, tmp_path)
 
 
 def test_without_the_emulated_machine_it_is_said_how_to_get_it(

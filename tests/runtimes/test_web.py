@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import shipped
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.jobs import web
 from classkinfy_export.parity.verify import verify
@@ -106,19 +105,7 @@ def test_the_shipped_model_is_the_same_in_node_and_in_a_browser(
 ) -> None:
     for name in NAMES:
         wanted(name)
-    photos = []
-    for number, dx in enumerate(("mel", "nv")):
-        photos.append(tmp_path / f"{dx}.png")
-        Image.fromarray(synthetic.lesion(dx, number).image).save(photos[-1])
-    report = verify(Bundle.open(shipped_bundle), photos, names=NAMES)
-    assert report.failures() == []
-    assert {d.runtime for d in report.decisions} == set(NAMES)
-    assert all(d.images == 2 and d.flips == 0 for d in report.decisions)
-    tensors = {(t.runtime, t.tensor): t for t in report.tensors}
-    for name in NAMES:
-        for exact in ("clean", "quality", "lesion_mask"):
-            assert tensors[name, exact].minimum_tolerance == 0.0
-        assert 0.0 < tensors[name, "probabilities"].minimum_tolerance <= 1e-4
+    shipped.check(shipped_bundle, NAMES, tmp_path)
 
 
 def test_javascript_reads_and_writes_messages_as_python_does() -> None:
