@@ -18,6 +18,7 @@ from classkinfy_export.imaging.region import eroded
 
 _TINY = 1e-6
 _LEAST = 1e-12
+_SPLIT = 128.0
 
 
 def describe(rgb: Tensor, lab: Tensor, lesion: Lesion) -> Tensor:
@@ -52,20 +53,24 @@ def _root(values: Tensor) -> Tensor:
 def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
     mask, distance = lesion.mask, lesion.distance
     height, width = mask.shape[1:]
-    y, x = grid(height, width)
     pixels = _sum(mask)
     area = torch.clamp(pixels, min=1.0)
     border = _sum(mask - eroded(mask, 1))
     # Offsets from the centroid, in half heights.
-    dy = y - _mean(y, mask)
-    dx = (x - _mean(x, mask)) * (width / height)
-    yy, xx, xy = _mean(dy * dy, mask), _mean(dx * dx, mask), _mean(dy * dx, mask)
+    half = 2.0 / height
+    down, across, moments = _moments(mask)
+    dy, dx = down * half, across * half
+    yy, xx, xy = (moment * (half * half) for moment in moments)
     # The moments along the principal axes are (xx + yy ± root) / 2.
     root = torch.sqrt(torch.clamp((xx - yy) * (xx - yy) + 4.0 * xy * xy, min=_LEAST))
     eccentricity = torch.sqrt(torch.clamp(2.0 * root / (xx + yy + root), max=1.0))
-    # The longer axis has half the angle of (xx - yy, 2 xy).
+    # The longer axis has half the angle of (xx - yy, 2 xy). Of its cosine and sine the larger is
+    # taken first: of a number near 1 the other would keep few digits.
     double = torch.clamp((xx - yy) / root, -1.0, 1.0)
-    cosine, sine = torch.sqrt((1.0 + double) * 0.5), torch.sqrt((1.0 - double) * 0.5)
+    larger = torch.sqrt((1.0 + torch.abs(double)) * 0.5)
+    smaller = torch.abs(xy) / (root * larger)
+    cosine = torch.where(double < 0.0, smaller, larger)
+    sine = torch.where(double < 0.0, larger, smaller)
     sine = torch.where(xy < 0.0, -sine, sine)
     major, minor = dx * cosine + dy * sine, dy * cosine - dx * sine
     contrast = _mean(distance, mask)
@@ -87,6 +92,48 @@ def _shape(lab: Tensor, lesion: Lesion) -> list[Tensor]:
         lesion.threshold * (1.0 / STEPS),
         contrast * (1.0 / STEPS),
     ]
+
+
+def _moments(mask: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Return offsets from the centroid and second central moments, in pixels.
+
+    Their sums are exact up to some 2**16 pixels, and rounded once: a nearly round lesion's axes
+    hang on small differences between them.
+
+    Args:
+        mask: float32 [n, h, w], 0 or 1.
+
+    Returns:
+        offsets downwards, float32 [n, h, 1], and across, float32 [n, 1, w]; and the means of their
+        squares and of their product, float32 [n, 1, 1]: yy, xx, xy.
+    """
+    height, width = mask.shape[1:]
+    rows = torch.arange(height, dtype=torch.float32)[:, None]
+    columns = torch.arange(width, dtype=torch.float32)[None, :]
+    by_row, by_column = mask.sum(dim=2, keepdim=True), mask.sum(dim=1, keepdim=True)
+    area = torch.clamp(_sum(by_row), min=1.0)
+    # From whole numbers near the centroid, so that what is summed is whole.
+    middle = torch.floor(_dot(by_row, rows) / area + 0.5)
+    centre = torch.floor(_dot(by_column, columns) / area + 0.5)
+    y, x = rows - middle, columns - centre
+    dy, dx = _dot(by_row, y) / area, _dot(by_column, x) / area
+    yy = _dot(by_row, y * y) / area - dy * dy
+    xx = _dot(by_column, x * x) / area - dx * dx
+    # A row's sum of offsets is whole as well.
+    xy = _dot((mask * x).sum(dim=2, keepdim=True), y) / area - dy * dx
+    return y - dy, x - dx, (yy, xx, xy)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Sum products of whole numbers, rounded once: the same in any order.
+
+    Args:
+        left: float32 [n, h, w], whole.
+        right: float32, of a shape that broadcasts to it, whole.
+    """
+    high = torch.floor(right * (1.0 / _SPLIT))
+    low = right - high * _SPLIT
+    return _sum(left * high) * _SPLIT + _sum(left * low)
 
 
 def _skewness(values: Tensor, mask: Tensor) -> Tensor:
