@@ -24,12 +24,11 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
+from classkinfy_export.precision import Precision
 from classkinfy_export.taxonomy import Taxonomy
 
 FormatName = Literal["pytorch", "onnx", "litert"]
 Form = Literal["staged", "fused"]
-Precision = Literal["fp32", "static_wi8_ai8"]
-"""``static_wi8_ai8``: weights int8 by channel, activations int8 with ranges from calibration."""
 RuntimeName = Literal[
     "pytorch",
     "onnxruntime",

@@ -24,7 +24,8 @@ HEAVY = (
     *("onnx", "onnxscript", "pandas", "sklearn", "skimage", "jinja2", "matplotlib"),
 )
 TORCH_FREE = (
-    *("errors", "taxonomy", "contract", "recipes", "resampling", "frame", "decision", "files"),
+    *("errors", "taxonomy", "contract", "precision", "recipes", "resampling", "frame"),
+    *("decision", "files"),
     *("bundle", "runtimes", "parity", "latency", "cli", "data.synthetic", "jobs.doctor"),
 )
 

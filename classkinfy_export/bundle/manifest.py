@@ -18,7 +18,8 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import BundleError
-from classkinfy_export.recipes import FormatName, ParityRecipe, Precision, explain
+from classkinfy_export.precision import Precision
+from classkinfy_export.recipes import FormatName, ParityRecipe, explain
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 
 SCHEMA_VERSION = 2

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from classkinfy_export import files, recipes
+from classkinfy_export import files, precision
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli.interruption import EXIT_CODE, interruptible
@@ -33,7 +33,7 @@ from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.taxonomy import DISCLAIMER
 
 Precision = Annotated[
-    recipes.Precision, typer.Option(help="Of the bundle's models, one that it holds.")
+    precision.Precision, typer.Option(help="Of the bundle's models, one that it holds.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

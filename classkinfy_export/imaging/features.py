@@ -13,7 +13,7 @@ from torch import Tensor
 
 from classkinfy_export.imaging import colour
 from classkinfy_export.imaging.clusters import three_means
-from classkinfy_export.imaging.lesion import STEPS, Lesion, grid, rim
+from classkinfy_export.imaging.lesion import STEPS, Lesion, rim
 from classkinfy_export.imaging.region import eroded
 
 _TINY = 1e-6

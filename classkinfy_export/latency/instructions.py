@@ -16,7 +16,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
-from classkinfy_export.recipes import Precision
+from classkinfy_export.precision import Precision
 from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.base import Array
 

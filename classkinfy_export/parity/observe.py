@@ -33,7 +33,8 @@ from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.kept import Kept, Seen
 from classkinfy_export.parity.report import REFERENCE
-from classkinfy_export.recipes import Form, ParityRecipe, Precision
+from classkinfy_export.precision import Precision
+from classkinfy_export.recipes import Form, ParityRecipe
 from classkinfy_export.runtimes.pytorch import PytorchEngine
 from classkinfy_export.runtimes.session import Session
 

@@ -10,7 +10,7 @@ from classkinfy_export.bundle.manifest import FileEntry, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.parity.graphs.base import Array, Graph
-from classkinfy_export.recipes import Precision
+from classkinfy_export.precision import Precision
 from classkinfy_export.runtimes.base import Runtime
 
 STAGE = ENTRY = "part"

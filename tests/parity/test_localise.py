@@ -26,7 +26,8 @@ from classkinfy_export.jobs.export import Sources
 from classkinfy_export.parity import graphs
 from classkinfy_export.parity import localise as module
 from classkinfy_export.parity.localise import Localisation, localise
-from classkinfy_export.recipes import ExportRecipe, Precision
+from classkinfy_export.precision import Precision
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.base import Engine
 from classkinfy_export.runtimes.onnxruntime import OnnxRuntime
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, weights_sha256
