@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from classkinfy_export.bundle.manifest import ModelFile
-from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 
@@ -31,7 +31,7 @@ class Format(Protocol):
         self,
         assembly: Assembly,
         recipe: ExportRecipe,
-        calibration: CalibrationSet | None,
+        prepared: Prepared | None,
         folder: Path,
         progress: Progress,
     ) -> list[ModelFile]:
@@ -40,7 +40,7 @@ class Format(Protocol):
         Args:
             assembly: the stages.
             recipe: forms and precisions wanted.
-            calibration: photos, where a quantised precision is wanted.
+            prepared: networks and photos, where a static precision is wanted.
             folder: the bundle's folder.
             progress: called before each step.
 

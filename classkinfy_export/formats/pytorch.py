@@ -6,7 +6,7 @@ from pathlib import Path
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.formats.base import Progress
-from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.assembly import Assembly
@@ -25,7 +25,7 @@ class PytorchFormat:
         self,
         assembly: Assembly,
         recipe: ExportRecipe,
-        calibration: CalibrationSet | None,
+        prepared: Prepared | None,
         folder: Path,
         progress: Progress,
     ) -> list[ModelFile]:

@@ -28,7 +28,10 @@ from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
 from classkinfy_export.frame import Pixels, choose, list_images
 from classkinfy_export.parity import golden
+from classkinfy_export.precision import calibrated
+from classkinfy_export.quantization import preparation
 from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.assembly import Assembly, assemble, trace
@@ -170,7 +173,7 @@ def export(
         RecipeError: a quantised precision without photos to calibrate on.
     """
     _agree(sources, recipe)
-    quantised = [precision for precision in recipe.precisions if precision != "fp32"]
+    quantised = [precision for precision in recipe.precisions if calibrated(precision)]
     if calibration and not quantised:
         raise RecipeError(
             "photos to calibrate on were given, and no precision of the recipe takes any",
@@ -199,12 +202,20 @@ def export(
         list_images(golden_folder)  # told now, not after minutes of converting
     converters = [formats.get(name) for name in recipe.formats]
     total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
-    seen = None
+    ready = None
     if quantised:
         chosen = choose(calibration, recipe.calibration.images)
-        seen = CalibrationSet(
+        photos = CalibrationSet(
             chosen, assembly, recipe, lambda done, of: report("calibration photos", done, of)
         )
+        rounding = [f"rounding weights: {stage}" for stage in assembly.networks()]
+        ready = preparation.prepare(
+            assembly, photos, lambda done: report(rounding[done], done, len(rounding))
+        )
+
+    def fill(folder: Path) -> None:
+        _fill(folder, assembly, recipe, sources, converters, ready, golden_folder, report, total)
+
     if out.suffix == writer.ARCHIVE_SUFFIX:
         if out.exists() and not overwrite:
             raise ClasskinfyError(
@@ -213,12 +224,16 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             folder = Path(temporary)
-            _fill(folder, assembly, recipe, sources, converters, seen, golden_folder, report, total)
+            _fill(
+                folder, assembly, recipe, sources, converters, ready, golden_folder, report, total
+            )
             writer.pack(folder, out)
     else:
         _check_replaceable(out, overwrite)
         with files.new_folder(out, overwrite=overwrite) as folder:
-            _fill(folder, assembly, recipe, sources, converters, seen, golden_folder, report, total)
+            _fill(
+                folder, assembly, recipe, sources, converters, ready, golden_folder, report, total
+            )
     bundle = Bundle.open(out)
     if sources.metrics is not None:
         writer.add_evidence(bundle, "accuracy", sources.metrics)
@@ -254,7 +269,7 @@ def _fill(
     recipe: ExportRecipe,
     sources: Sources,
     converters: list[formats.Format],
-    calibration: CalibrationSet | None,
+    prepared: Prepared | None,
     golden_folder: Path | None,
     report: Report,
     total: int,
@@ -268,7 +283,7 @@ def _fill(
 
     models = []
     for converter in converters:
-        models.extend(converter.export(assembly, recipe, calibration, folder, step))
+        models.extend(converter.export(assembly, recipe, prepared, folder, step))
     if recipe.golden:
         step("golden vectors")
         golden.write(
@@ -278,7 +293,7 @@ def _fill(
             _reference(assembly),
         )
     step("manifest")
-    draft = _manifest(folder, assembly, recipe, sources, models, calibration)
+    draft = _manifest(folder, assembly, recipe, sources, models, prepared)
     (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
     writer.seal(folder, manifest)
@@ -306,7 +321,7 @@ def _manifest(
     recipe: ExportRecipe,
     sources: Sources,
     models: list[ModelFile],
-    calibration: CalibrationSet | None,
+    prepared: Prepared | None,
 ) -> Manifest:
     data = sources.metrics["data"] if sources.metrics else {}
     return Manifest(
@@ -328,8 +343,8 @@ def _manifest(
         },
         models=tuple(models),
         calibration=None
-        if calibration is None
-        else Calibration(images=len(calibration), sha256=calibration.sha256),
+        if prepared is None
+        else Calibration(images=len(prepared.photos), sha256=prepared.photos.sha256),
         parity=recipe.parity,
         weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,
         provenance=Provenance(

@@ -12,8 +12,9 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.quantization import ranges as calibrated
-from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.precision import calibrated, float_excitation
+from classkinfy_export.quantization import ranges
+from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 
@@ -31,13 +32,13 @@ class LitertFormat:
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""
-        return len(_files(assembly, recipe)) * (1 + len(set(recipe.precisions) - {"fp32"}))
+        return len(_files(assembly, recipe)) * len(recipe.precisions)
 
     def export(
         self,
         assembly: Assembly,
         recipe: ExportRecipe,
-        calibration: CalibrationSet | None,
+        prepared: Prepared | None,
         folder: Path,
         progress: Progress,
     ) -> list[ModelFile]:
@@ -45,22 +46,33 @@ class LitertFormat:
         target = folder / "models" / self.name
         target.mkdir(parents=True)
         written = []
+        ready = {} if prepared is None else _files(prepared.assembly, recipe)
         for name, stages in _files(assembly, recipe).items():
-            progress(f"litert: {name} ({', '.join(stages)})")
-            model = signatures.convert(stages)
-            gc.collect()
+            converted: dict[bool, bytes] = {}
             for precision in recipe.precisions:
-                file, data, ranges = name, model, None
-                if precision != "fp32":
+                file = name if precision == "fp32" else f"{name}.{precision}"
+                progress(f"litert: {file} ({', '.join(stages)})")
+                static = calibrated(precision)
+                if static not in converted:
+                    converted[static] = signatures.convert(ready[name] if static else stages)
+                    gc.collect()
+                data, seen = converted[static], None
+                if static:
                     from classkinfy_export.formats.litert import quantize
 
-                    assert calibration is not None
-                    file = f"{name}.{precision}"
-                    progress(f"litert: {file}")
-                    networks = [stage for stage in stages if stage in assembly.networks()]
-                    feeds = {stage: calibration.feeds(stages[stage][1]) for stage in networks}
-                    data, found = quantize.quantize(model, feeds)
-                    ranges = calibrated.write(target, file, found)
+                    assert prepared is not None
+                    feeds = {
+                        stage: prepared.photos.feeds(stages[stage][1])
+                        for stage in stages
+                        if stage in prepared.pixels
+                    }
+                    data, found = quantize.quantize(
+                        data,
+                        feeds,
+                        prepared.pixels,
+                        float_excitation=float_excitation(precision),
+                    )
+                    seen = ranges.write(target, file, found)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(
                     ModelFile(
@@ -68,7 +80,7 @@ class LitertFormat:
                         format=self.name,
                         precision=precision,
                         entries={stage: stage for stage in stages},
-                        ranges=ranges,
+                        ranges=seen,
                     )
                 )
         return written

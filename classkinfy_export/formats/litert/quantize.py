@@ -1,8 +1,9 @@
 """Static int8 of the networks in a LiteRT file; whatever else is in it stays as it is.
 
-Convolutions, and additions between them, get int8 weights, symmetric with one scale a channel, and
-int8 activations, asymmetric with one scale a tensor, from the least to the largest value that
-calibration saw. Resize, mean and head stay float, and so do all inputs and outputs.
+Convolutions, and what stands between them, get int8 weights, symmetric with one scale a channel,
+and int8 activations, asymmetric with one scale a tensor, from the least to the largest value that
+calibration saw. Resize, mean and head stay float, and so do all inputs and outputs. Squeeze-and-
+excite branches can be left in float too, but for their weights.
 
 A file may hold a network twice, as ``classify`` and within ``pipeline``, with one copy of its
 weights. Ranges are taken once and given to both, so that both round alike.
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
 
@@ -28,10 +30,15 @@ from classkinfy_export.quantization.ranges import Ranges
 
 _BACKBONE = "_backbone/"
 """In the names of what a network computes, which the converter takes from modules."""
+_EXCITATION = re.compile(r"_se[;/]")
+"""Likewise of a squeeze-and-excite branch, its gate included."""
 _OPERATIONS = {
     schema.BuiltinOperator.CONV_2D: TFLOperationName.CONV_2D,
     schema.BuiltinOperator.DEPTHWISE_CONV_2D: TFLOperationName.DEPTHWISE_CONV_2D,
     schema.BuiltinOperator.ADD: TFLOperationName.ADD,
+    schema.BuiltinOperator.MUL: TFLOperationName.MUL,
+    schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
+    schema.BuiltinOperator.PAD: TFLOperationName.PAD,
 }
 
 
@@ -46,12 +53,20 @@ class _Network(NamedTuple):
     kinds: list[int]
 
 
-def quantize(model: bytes, feeds: Mapping[str, Iterator[Feed]]) -> tuple[bytes, Ranges]:
+def quantize(
+    model: bytes,
+    feeds: Mapping[str, Iterator[Feed]],
+    pixels: Mapping[str, tuple[float, float]],
+    *,
+    float_excitation: bool = False,
+) -> tuple[bytes, Ranges]:
     """Quantise every network of a file.
 
     Args:
         model: a LiteRT file, all float.
         feeds: by signature that holds a network of its own, its inputs for each calibration photo.
+        pixels: likewise, black and white, as the network's first convolution reads them.
+        float_excitation: compute squeeze-and-excite branches in float.
 
     Returns:
         the file with quantised networks, and what calibration saw of each activation, under
@@ -61,7 +76,7 @@ def quantize(model: bytes, feeds: Mapping[str, Iterator[Feed]]) -> tuple[bytes, 
         ExportError: a signature has no convolution of a network, or ``pipeline`` holds none that
             was calibrated.
     """
-    networks = _networks(model)
+    networks = _networks(model, float_excitation=float_excitation)
     seen: dict[str, tuple[float, float]] = {}
     ranges: Ranges = {}
     for signature, inputs in feeds.items():
@@ -69,6 +84,7 @@ def quantize(model: bytes, feeds: Mapping[str, Iterator[Feed]]) -> tuple[bytes, 
         if own is None:
             raise ExportError(f"{signature} has no operator under {_BACKBONE!r} to quantise")
         found = _calibrate(model, own, inputs)
+        found[0] = pixels[signature]
         for other in networks.values():
             if other is own or (other.signature not in feeds and other.kinds == own.kinds):
                 seen |= dict(zip(other.names, found, strict=True))
@@ -82,10 +98,12 @@ def quantize(model: bytes, feeds: Mapping[str, Iterator[Feed]]) -> tuple[bytes, 
             f"{lacking[0]} holds a network that calibration did not see",
             hint="add 'staged' to forms: its stages are what calibration runs",
         )
-    return _quantize(model, seen), ranges
+    return _quantize(model, seen, float_excitation=float_excitation), ranges
 
 
-def _quantize(model: bytes, seen: Mapping[str, tuple[float, float]]) -> bytes:
+def _quantize(
+    model: bytes, seen: Mapping[str, tuple[float, float]], *, float_excitation: bool
+) -> bytes:
     statistics = {
         name: {
             "min": np.full((1,) * 4, low, np.float32),
@@ -99,6 +117,12 @@ def _quantize(model: bytes, seen: Mapping[str, tuple[float, float]]) -> bytes:
             quantizer.add_static_config(
                 re.escape(_BACKBONE), operation, activation_num_bits=8, weight_num_bits=8
             )
+        if float_excitation:
+            scope = _EXCITATION.pattern
+            quantizer.update_quantization_recipe(
+                scope, TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
+            quantizer.add_weight_only_config(scope, TFLOperationName.CONV_2D, 8)
         result = quantizer.quantize(
             statistics, enable_progress_bar=False, enable_progress_report=False
         )
@@ -106,7 +130,7 @@ def _quantize(model: bytes, seen: Mapping[str, tuple[float, float]]) -> bytes:
     return bytes(result.quantized_model)
 
 
-def _networks(model: bytes) -> dict[str, _Network]:
+def _networks(model: bytes, *, float_excitation: bool) -> dict[str, _Network]:
     """Return the networks by signature."""
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
     networks = {}
@@ -117,16 +141,16 @@ def _networks(model: bytes) -> dict[str, _Network]:
         for operator in graph.operators:
             code = parsed.operatorCodes[operator.opcodeIndex]
             kind = max(code.builtinCode, code.deprecatedBuiltinCode)
-            if kind in _OPERATIONS and _BACKBONE in _name(graph, operator.outputs[0]):
+            name = _name(graph, operator.outputs[0])
+            apart = float_excitation and bool(_EXCITATION.search(name))
+            if kind in _OPERATIONS and _BACKBONE in name and not apart:
                 kinds.append(kind)
                 read = (i for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i))
                 tensors |= dict.fromkeys((*(int(i) for i in read), int(operator.outputs[0])))
         if kinds:
-            name = signature.signatureKey.decode()
+            key = signature.signatureKey.decode()
             names = [_name(graph, index) for index in tensors]
-            networks[name] = _Network(
-                name, int(signature.subgraphIndex), list(tensors), names, kinds
-            )
+            networks[key] = _Network(key, int(signature.subgraphIndex), list(tensors), names, kinds)
     return networks
 
 

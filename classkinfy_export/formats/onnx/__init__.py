@@ -12,8 +12,9 @@ from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.onnx import compose, graph, quantize
+from classkinfy_export.precision import float_excitation
 from classkinfy_export.quantization import ranges as calibrated
-from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
@@ -38,7 +39,7 @@ class OnnxFormat:
         self,
         assembly: Assembly,
         recipe: ExportRecipe,
-        calibration: CalibrationSet | None,
+        prepared: Prepared | None,
         folder: Path,
         progress: Progress,
     ) -> list[ModelFile]:
@@ -53,11 +54,15 @@ class OnnxFormat:
         for precision in recipe.precisions:
             stages, ranges = dict(exported), {}
             if precision != "fp32":
-                assert calibration is not None
+                assert prepared is not None
                 for stage in assembly.networks():
                     progress(f"onnx: {stage}, {precision}")
+                    spec = assembly.specs[stage]
                     stages[stage], ranges[stage] = quantize.quantize(
-                        exported[stage], calibration.feeds(assembly.specs[stage])
+                        graph.export(prepared.assembly.modules[stage], spec, recipe.opset),
+                        prepared.photos.feeds(spec),
+                        prepared.pixels[stage],
+                        float_excitation=float_excitation(precision),
                     )
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
