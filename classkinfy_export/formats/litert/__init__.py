@@ -60,6 +60,8 @@ class LitertFormat:
                     networks = [stage for stage in stages if stage in assembly.networks()]
                     feeds = {stage: calibration.feeds(stages[stage][1]) for stage in networks}
                     data, found = quantize.quantize(model, feeds)
+                    for own in feeds.values():
+                        calibration.note(f"{self.name} ", own, found)
                     ranges = calibrated.write(target, file, found)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(

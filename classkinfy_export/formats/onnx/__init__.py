@@ -56,9 +56,9 @@ class OnnxFormat:
                 assert calibration is not None
                 for stage in assembly.networks():
                     progress(f"onnx: {stage}, {precision}")
-                    stages[stage], ranges[stage] = quantize.quantize(
-                        exported[stage], calibration.feeds(assembly.specs[stage])
-                    )
+                    feeds = calibration.feeds(assembly.specs[stage])
+                    stages[stage], ranges[stage] = quantize.quantize(exported[stage], feeds)
+                    calibration.note(f"{self.name} {stage}/", feeds, ranges[stage])
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")

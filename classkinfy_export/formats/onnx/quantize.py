@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType
+from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.onnx.graph import IR_VERSION
 from classkinfy_export.formats.tracing import quiet
-from classkinfy_export.quantization.calibration import Feed
+from classkinfy_export.quantization.calibration import Feed, Feeds
 from classkinfy_export.quantization.ranges import Ranges
 
 _BACKBONE = ".network.backbone."
@@ -34,7 +36,7 @@ _FOLLOWING = ("Add", "Clip", "Relu")
 _TYPES = ("Conv", *_FOLLOWING)
 
 
-def quantize(model: onnx.ModelProto, feeds: Iterable[Feed]) -> tuple[onnx.ModelProto, Ranges]:
+def quantize(model: onnx.ModelProto, feeds: Feeds) -> tuple[onnx.ModelProto, Ranges]:
     """Quantise the network of a stage.
 
     Args:
@@ -55,14 +57,14 @@ def quantize(model: onnx.ModelProto, feeds: Iterable[Feed]) -> tuple[onnx.ModelP
             f"stage {model.graph.name} has no convolution under {_BACKBONE!r} to quantise"
         )
     with quiet():
-        seen = _calibrate(model, feeds)
+        seen = feeds.ranges(partial(_calibrate, model))
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
-            tensors_range=seen,
+            tensors_range=_tensors_data(seen),
             nodes_to_quantize=nodes,
             nodes_to_exclude=[],
             op_types_to_quantize=list(_TYPES),
@@ -79,11 +81,7 @@ def quantize(model: onnx.ModelProto, feeds: Iterable[Feed]) -> tuple[onnx.ModelP
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
     rounded = [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
-    bounds = {name: seen.data[name] for name in rounded}
-    return quantised, {
-        name: (float(bound.lowest.item()), float(bound.highest.item()))
-        for name, bound in bounds.items()
-    }
+    return quantised, {name: seen[name] for name in rounded}
 
 
 def _network(graph: onnx.GraphProto) -> list[str]:
@@ -101,7 +99,7 @@ def _network(graph: onnx.GraphProto) -> list[str]:
     return names
 
 
-def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> TensorsData:
+def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Ranges:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         onnx.save_model(model, path)
@@ -113,7 +111,18 @@ def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> TensorsData:
         calibrator.augment_graph()
         calibrator.create_inference_session()
         calibrator.collect_data(_Reader(iter(feeds)))
-        return calibrator.compute_data()
+        return {
+            name: (float(bound.lowest.item()), float(bound.highest.item()))
+            for name, bound in calibrator.compute_data().data.items()
+        }
+
+
+def _tensors_data(ranges: Ranges) -> TensorsData:
+    bounds = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in ranges.items()
+    }
+    return TensorsData(CalibrationMethod.MinMax, bounds)
 
 
 class _Reader:
