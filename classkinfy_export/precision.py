@@ -14,6 +14,7 @@ part of the network, and what it is computed in. Its weights are kept as int8 al
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 Precision = Literal[
@@ -33,3 +34,33 @@ def calibrated(precision: Precision) -> bool:
 def float_excitation(precision: Precision) -> bool:
     """Whether squeeze-and-excite branches are computed in float, beside int8 convolutions."""
     return "_se_fp32" in precision
+
+
+_REFUSED = (
+    (
+        r"dynamic",
+        "ranges taken anew on every image are slower than float everywhere on a CPU (Lite0 takes "
+        "20.8 ms in LiteRT, 9.1 in float; B3 79 and 51 to 60), and collapse networks with swish "
+        "and squeeze-and-excite; take static_wi8_ai8, or weight_only_wi8_afp32 without photos",
+    ),
+    (
+        r".*ai16",
+        "16-bit activations have no fast kernels on a CPU (Lite0 takes 276 ms in LiteRT, 9.6 in "
+        "float; B3 1,420 and 51 to 60); take static_wi8_ai8",
+    ),
+    (
+        r".*(ws8_as8|s8_?s8)",
+        "signed activations have no fast instruction on x86 (B3 takes 114 ms in ONNX Runtime, 51 "
+        "in float, 41 with unsigned ones) and are no more exact; take static_wi8_ai8, whose "
+        "activations have the sign that each format's kernels are fast with",
+    ),
+)
+
+
+def refusal(name: str) -> str | None:
+    """Return why a precision that other tools offer is not offered, and what to take instead.
+
+    Returns:
+        None of a name that nothing is known against.
+    """
+    return next((reason for known, reason in _REFUSED if re.match(known, name)), None)

@@ -6,13 +6,21 @@ Recipes are frozen. An unknown key, a wrong type or two fields that contradict e
 
 from __future__ import annotations
 
+import copy
 import difflib
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from classkinfy_export.contract import (
     SCREEN_SMALLEST,
@@ -24,7 +32,7 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, refusal
 from classkinfy_export.taxonomy import Taxonomy
 
 FormatName = Literal["pytorch", "onnx", "litert"]
@@ -324,10 +332,20 @@ _TOLERATED = ("preliminary", "features", "probabilities", "confidence", "severit
 
 
 class CalibrationRecipe(_Frozen):
-    """How many photos the ranges of activations are taken from."""
+    """Which photos the ranges of activations are taken from, of those that are given."""
 
-    images: int = Field(128, ge=1)
-    """Evenly spaced, at most so many."""
+    images: int = Field(256, ge=1)
+    """At most so many; of a data set as evenly over the diagnoses as it allows."""
+    seed: int = 0
+    """Another one draws other photos."""
+
+
+def _offered(name: object) -> object:
+    """Refuse a precision that is known to be bad; what is no precision at all is pydantic's."""
+    reason = refusal(name) if isinstance(name, str) else None
+    if reason is not None:
+        raise ValueError(f"{name} is not offered: {reason}")
+    return name
 
 
 class ExportRecipe(_Frozen):
@@ -348,9 +366,11 @@ class ExportRecipe(_Frozen):
     """Each has a bit of ``reasons``, an int32."""
     formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
-    precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
+    precisions: tuple[Annotated[Precision, BeforeValidator(_offered)], ...] = Field(
+        ("fp32",), min_length=1
+    )
     calibration: CalibrationRecipe = CalibrationRecipe()
-    """Of the quantised precisions."""
+    """Of the precisions whose activations are quantised."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
@@ -407,13 +427,23 @@ def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ())
         content = {}
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {path} must hold keys and values, not {reprlib.repr(content)}")
+    return parse(content, kind, str(path), overrides)
+
+
+def parse(
+    content: dict[str, Any],
+    kind: type[_Recipe],
+    source: str = "recipe",
+    overrides: tuple[str, ...] = (),
+) -> _Recipe:
+    """Apply overrides to a recipe's content, as ``load``, and check it.
+
+    Raises:
+        RecipeError: an override is none, or the content is wrong: one line for the first problem.
+    """
+    content = copy.deepcopy(content)
     for override in overrides:
         _override(content, override)
-    return parse(content, kind, source=str(path))
-
-
-def parse(content: dict[str, Any], kind: type[_Recipe], source: str = "recipe") -> _Recipe:
-    """Check a recipe's content. Raises RecipeError with one line for the first problem."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -30,7 +30,7 @@ from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.export import Sources
-from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.stages.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -177,11 +177,15 @@ def separate_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
 def quantised_bundle(once: Once, small_recipe: ExportRecipe, lesions: list[Path]) -> Path:
     """``trunk_bundle`` with int8 beside fp32, no golden vectors. Copy it before altering it."""
     recipe = small_recipe.model_copy(
-        update={"precisions": ("fp32", "static_wi8_ai8"), "golden": False}
+        update={
+            "precisions": ("fp32", "static_wi8_ai8"),
+            "calibration": CalibrationRecipe(images=8),
+            "golden": False,
+        }
     )
     return once(
         "quantised_bundle",
-        lambda out: export.export(_sources("trunk"), recipe, out, calibration=lesions[:8]),
+        lambda out: export.export(_sources("trunk"), recipe, out, calibration=lesions[0].parent),
     )
 
 

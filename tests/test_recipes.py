@@ -83,3 +83,23 @@ def test_overrides_are_yaml_and_are_checked(tmp_path: Path) -> None:
 def test_a_missing_recipe_says_where_recipes_are() -> None:
     with pytest.raises(RecipeError, match=r"does not exist.*train/\*\.yaml"):
         recipes.load("train/nothing.yaml", TrainRecipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "instead"),
+    [
+        ("dynamic_wi8_afp32", "slower than float everywhere", "weight_only_wi8_afp32"),
+        ("static_wi8_ai16", "no fast kernels on a CPU", "static_wi8_ai8"),
+        ("static_ws8_as8", "no fast instruction on x86", "static_wi8_ai8"),
+    ],
+)
+def test_a_precision_that_is_known_to_be_bad_is_refused_with_the_reason(
+    name: str, reason: str, instead: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipes.parse({"precisions": ["fp32", name]}, ExportRecipe)
+    message = str(caught.value)
+    for fragment in (f"precisions.1: {name} is not offered: ", reason, "; take ", instead):
+        assert fragment in message
+    with pytest.raises(RecipeError, match=r"precisions\.0: Input should be 'fp32'"):
+        recipes.parse({"precisions": ["int4"]}, ExportRecipe)

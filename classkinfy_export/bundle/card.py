@@ -62,7 +62,7 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         *(["None."] if not manifest.quality_rules else []),
         "",
         "## Measured",
-        *_measured(metrics),
+        *measured(metrics),
         "",
         "Parity and latency on this very bundle are under `evidence/`, each bound to the "
         "manifest's hash.",
@@ -70,7 +70,8 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measured(metrics: dict[str, Any] | None) -> list[str]:
+def measured(metrics: dict[str, Any] | None) -> list[str]:
+    """Return the card's lines on a training run's figures."""
     if metrics is None:
         return ["These weights came without figures. Measure them before you use them."]
     data = metrics["data"]

@@ -60,12 +60,32 @@ class ModelFile(_Frozen):
     """The file of its activations' calibrated ranges, of a quantised model."""
 
 
+class Stability(_Frozen):
+    """How much ranges depend on which photos they were taken from, of two disjoint halves."""
+
+    activations: int = Field(ge=1)
+    moved: int = Field(ge=0)
+    """Of these, how many have scales in the halves that are more than 20 % apart."""
+    worst: str
+    """The activation whose scales are furthest apart: the format, and its name in the ranges."""
+    shift: float = Field(ge=0, le=1)
+    """Of that one, by how much the lesser scale is below the larger, as a share of it."""
+
+
 class Calibration(_Frozen):
     """The photos that the ranges of activations were taken from."""
 
     images: int = Field(ge=1)
     sha256: str = _Sha256
     """Of their files' hashes, in the order in which they were used."""
+    seed: int | None = None
+    """That they were drawn with; None of an older bundle, whose photos were evenly spaced."""
+    classes: dict[str, int] | None = None
+    """Photos by diagnosis; None of a folder that tells none."""
+    split_sha256: str | None = None
+    """Of the split whose held-out lesions were kept out of them; None where none was known."""
+    stability: Stability | None = None
+    """None of a single photo, which has no halves."""
 
 
 class Provenance(_Frozen):

@@ -18,6 +18,7 @@ from classkinfy_export.cli import (
     inspect,
     localise,
     predict,
+    quantize,
     report,
     train,
     verify,
@@ -57,6 +58,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
+app.command("quantize")(quantize.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("localise")(localise.command)

@@ -11,7 +11,6 @@ from classkinfy_export import recipes
 from classkinfy_export.cli import terminal
 from classkinfy_export.contract import Layout
 from classkinfy_export.errors import CheckpointError, RecipeError, require
-from classkinfy_export.frame import list_images
 
 
 def command(
@@ -31,10 +30,8 @@ def command(
     golden: Annotated[
         Path | None, typer.Option(help="Your own photos, to become golden vectors too.")
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="Photos for a quantised precision's ranges; none that you measure on."),
-    ] = None,
+    calibration: terminal.Calibration = None,
+    split: terminal.CalibrationSplit = None,
     capture: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +53,7 @@ def command(
     --recipe export/origin.yaml --out bundle[/]
 
     Example: [bold]classkinfy export checkpoints/mobile --set 'precisions=[fp32, static_wi8_ai8]'
-    --calibration photos --out bundle[/]
+    --calibration HAM10000 --out bundle[/]
     """
     settings = recipes.load(
         recipe, recipes.ExportRecipe, (*_capture(capture, layout), *(override or ()))
@@ -83,10 +80,12 @@ def command(
             settings,
             out,
             overwrite=overwrite,
-            golden_folder=golden,
-            calibration=list_images(calibration) if calibration is not None else (),
+            golden_photos=golden,
+            calibration=calibration,
+            split=split,
             report=report,
         )
+    terminal.warn_of_ranges(bundle)
     if json:
         terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})
         return

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -34,6 +35,17 @@ from classkinfy_export.taxonomy import DISCLAIMER
 
 Precision = Annotated[
     precision.Precision, typer.Option(help="Of the bundle's models, one that it holds.")
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        help="A data set, or a folder of photos, for a quantised precision's ranges; none that you "
+        "measure on."
+    ),
+]
+CalibrationSplit = Annotated[
+    Path | None,
+    typer.Option("--split", help="The photos' split: of a data set, train alone is calibrated on."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -74,6 +86,20 @@ class Group(typer.core.TyperGroup):
 
 def _fail(what: str) -> None:
     _stderr().print(Text.assemble(("error:", "bold red"), f" {' '.join(what.split())}"))
+
+
+def warn_of_ranges(bundle: Bundle) -> None:
+    """Say on stderr that a bundle's calibration set was too small, if it was."""
+    seen = bundle.manifest.calibration
+    if seen is None or seen.stability is None or not seen.stability.moved:
+        return
+    found = seen.stability
+    warning = (
+        f" {found.moved} of {found.activations} quantised activations have scales that are more "
+        f"than 20 % apart in two halves of the {seen.images} photos, {found.worst} most, by "
+        f"{found.shift:.0%}: calibrate on more photos, with a larger calibration.images"
+    )
+    _stderr().print(Text.assemble(("warning:", "bold yellow"), warning))
 
 
 def plain(text: object) -> str:

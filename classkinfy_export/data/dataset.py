@@ -61,6 +61,12 @@ class Dataset:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def is_dataset(folder: Path, taxonomy: Taxonomy) -> bool:
+    """Whether any layout takes a table below a folder for its own."""
+    tables = Folder.scan(folder).tables
+    return any(layout.claim(table, taxonomy) for layout in LAYOUTS for table in tables)
+
+
 def open_dataset(folder: Path, taxonomy: Taxonomy) -> Dataset:
     """Find out the folder's layout and read its records. No image is opened.
 

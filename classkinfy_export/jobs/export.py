@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,19 @@ from classkinfy_export.bundle.manifest import (
     Manifest,
     ModelFile,
     Provenance,
+    Stability,
 )
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
-from classkinfy_export.frame import Pixels, choose, list_images
+from classkinfy_export.frame import Pixels, list_images
 from classkinfy_export.parity import golden
 from classkinfy_export.precision import calibrated
 from classkinfy_export.quantization import preparation
 from classkinfy_export.quantization.calibration import CalibrationSet
+from classkinfy_export.quantization.photos import Photos, Training, choose
 from classkinfy_export.quantization.preparation import Prepared
+from classkinfy_export.quantization.ranges import SHIFT_LIMIT
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.assembly import Assembly, assemble, trace
@@ -55,6 +58,8 @@ class Sources:
     screen: Checkpoint | None = None
     metrics: dict[str, Any] | None = None
     """The training run's figures."""
+    training: Training = field(default_factory=Training)
+    """What is known of the data that they are of."""
 
 
 def from_run(folder: Path) -> Sources:
@@ -85,7 +90,9 @@ def from_run(folder: Path) -> Sources:
             f"the run {folder} lacks {screen.name}",
             hint="run 'classkinfy train' with this --out again to make it",
         )
-    return Sources(classifier, graders, checkpoint.load(screen), metrics)
+    data = {key: str(value) for key, value in metrics["data"].items()}
+    training = Training(data, _beside(folder / run_folder.SPLIT))
+    return Sources(classifier, graders, checkpoint.load(screen), metrics, training)
 
 
 def _metrics(path: Path) -> dict[str, Any]:
@@ -100,6 +107,10 @@ def _metrics(path: Path) -> dict[str, Any]:
             hint="delete it and run 'classkinfy train' with this --out again",
         )
     return metrics
+
+
+def _beside(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def from_files(
@@ -135,10 +146,11 @@ def from_files(
             if path.suffix == checkpoint.SUFFIX
             else origin.load_grader(path, dx, first.info.taxonomy, licence)
         )
-    beside = classifier.with_name(run_folder.SCREEN)
-    if screen is None and first.info.pooling is not None and beside.is_file():
-        screen = beside
-    return Sources(first, second, None if screen is None else checkpoint.load(screen))
+    if screen is None and first.info.pooling is not None:
+        screen = _beside(classifier.with_name(run_folder.SCREEN))
+    profiles = None if screen is None else checkpoint.load(screen)
+    training = Training(split=_beside(classifier.with_name(run_folder.SPLIT)))
+    return Sources(first, second, profiles, training=training)
 
 
 def export(
@@ -147,8 +159,9 @@ def export(
     out: Path,
     *,
     overwrite: bool = False,
-    golden_folder: Path | None = None,
-    calibration: Sequence[Path] = (),
+    golden_photos: Path | Bundle | None = None,
+    calibration: Path | None = None,
+    split: Path | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Bundle:
     """Write a bundle, whole or not at all.
@@ -158,9 +171,11 @@ def export(
         recipe: formats, forms, rules, capture size.
         out: the bundle's folder, or its ``.ckb`` archive.
         overwrite: replace what is at ``out``.
-        golden_folder: the user's own photos, to become golden vectors too.
-        calibration: photos that ranges of quantised models are taken from; of them as many, evenly
-            spaced, as the recipe says. They must share no lesion with those that are measured on.
+        golden_photos: the user's own, to become golden vectors too: a folder, or a bundle of the
+            same capture that has them.
+        calibration: what ranges of quantised models are taken from: a folder of photos or a data
+            set, as of ``quantization.photos.choose``.
+        split: of these photos; a run's own by default.
         report: told of each step.
 
     Returns:
@@ -170,21 +185,11 @@ def export(
         CheckpointError: the checkpoints do not fit together.
         ExportError: a format cannot hold what the recipe asks.
         ClasskinfyError: ``out`` exists.
-        RecipeError: a quantised precision without photos to calibrate on.
+        DataError: photos to calibrate on cannot be taken, or the model is measured on them.
+        RecipeError: a precision without the photos that it needs.
     """
     _agree(sources, recipe)
-    quantised = [precision for precision in recipe.precisions if calibrated(precision)]
-    if calibration and not quantised:
-        raise RecipeError(
-            "photos to calibrate on were given, and no precision of the recipe takes any",
-            hint="add --set 'precisions=[fp32, static_wi8_ai8]'",
-        )
-    if quantised and not calibration:
-        raise RecipeError(
-            f"{quantised[0]} takes its ranges from photos, and none were given",
-            hint="give some hundred photos like those to come with --calibration, never noise; "
-            "'classkinfy data synthesise' draws some to try it with; or leave precisions at [fp32]",
-        )
+    photos = _photos(sources, recipe, calibration, split)
     known = sources.classifier.info.hair_removal
     if recipe.hair_removal is None:
         recipe = recipe.model_copy(update={"hair_removal": known is None or known})
@@ -198,24 +203,10 @@ def export(
         rules=recipe.quality_rules,
         pipeline_outputs=recipe.pipeline_outputs,
     )
-    if golden_folder is not None:
-        list_images(golden_folder)  # told now, not after minutes of converting
+    if isinstance(golden_photos, Path):
+        list_images(golden_photos)  # told now, not after minutes of converting
     converters = [formats.get(name) for name in recipe.formats]
     total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
-    ready = None
-    if quantised:
-        chosen = choose(calibration, recipe.calibration.images)
-        photos = CalibrationSet(
-            chosen, assembly, recipe, lambda done, of: report("calibration photos", done, of)
-        )
-        rounding = [f"rounding weights: {stage}" for stage in assembly.networks()]
-        ready = preparation.prepare(
-            assembly, photos, lambda done: report(rounding[done], done, len(rounding))
-        )
-
-    def fill(folder: Path) -> None:
-        _fill(folder, assembly, recipe, sources, converters, ready, golden_folder, report, total)
-
     if out.suffix == writer.ARCHIVE_SUFFIX:
         if out.exists() and not overwrite:
             raise ClasskinfyError(
@@ -225,19 +216,50 @@ def export(
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             folder = Path(temporary)
             _fill(
-                folder, assembly, recipe, sources, converters, ready, golden_folder, report, total
+                folder, assembly, recipe, sources, converters, photos, golden_photos, report, total
             )
             writer.pack(folder, out)
     else:
         _check_replaceable(out, overwrite)
         with files.new_folder(out, overwrite=overwrite) as folder:
             _fill(
-                folder, assembly, recipe, sources, converters, ready, golden_folder, report, total
+                folder, assembly, recipe, sources, converters, photos, golden_photos, report, total
             )
     bundle = Bundle.open(out)
     if sources.metrics is not None:
         writer.add_evidence(bundle, "accuracy", sources.metrics)
     return Bundle.open(out)
+
+
+def _photos(
+    sources: Sources, recipe: ExportRecipe, calibration: Path | None, split: Path | None
+) -> Photos | None:
+    """Choose the photos to calibrate on; None where no precision takes any."""
+    needing = [precision for precision in recipe.precisions if calibrated(precision)]
+    if calibration is None and split is not None:
+        raise RecipeError("--split tells which photos to calibrate on, and needs --calibration")
+    if calibration is not None and not needing:
+        raise RecipeError(
+            "photos to calibrate on were given, and no precision of the recipe takes any",
+            hint="add --set 'precisions=[fp32, static_wi8_ai8]'",
+        )
+    if not needing:
+        return None
+    if calibration is None:
+        raise RecipeError(
+            f"{needing[0]} takes its ranges from photos, and none were given",
+            hint="give --calibration: a data set such as HAM10000, of which as many of each "
+            "diagnosis are taken, or a folder of some hundred photos like those to come, never "
+            "noise; 'classkinfy data synthesise' draws some to try it with; or leave precisions at "
+            "[fp32], or take fp16 or weight_only_wi8_afp32, which need none",
+        )
+    return choose(
+        calibration,
+        recipe.calibration,
+        sources.classifier.info.taxonomy,
+        training=sources.training,
+        split=split,
+    )
 
 
 def _check_replaceable(out: Path, overwrite: bool) -> None:
@@ -269,11 +291,12 @@ def _fill(
     recipe: ExportRecipe,
     sources: Sources,
     converters: list[formats.Format],
-    prepared: Prepared | None,
-    golden_folder: Path | None,
+    photos: Photos | None,
+    golden_photos: Path | Bundle | None,
     report: Report,
     total: int,
 ) -> None:
+    prepared = None if photos is None else _prepared(photos, assembly, recipe, report)
     done = 0
 
     def step(what: str) -> None:
@@ -288,7 +311,7 @@ def _fill(
         step("golden vectors")
         golden.write(
             folder,
-            golden.images(recipe.capture, recipe.fit, golden_folder),
+            golden.images(recipe.capture, recipe.fit, golden_photos),
             recipe.capture.layout,
             _reference(assembly),
         )
@@ -298,6 +321,18 @@ def _fill(
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
     writer.seal(folder, manifest)
     report("done", total, total)
+
+
+def _prepared(photos: Photos, assembly: Assembly, recipe: ExportRecipe, report: Report) -> Prepared:
+    calibration = CalibrationSet(
+        photos, assembly, recipe, lambda done, of: report("calibration photos", done, of)
+    )
+    networks = assembly.networks()
+    return preparation.prepare(
+        assembly,
+        calibration,
+        lambda done: report(f"weights of {networks[done]}", done, len(networks)),
+    )
 
 
 def _reference(assembly: Assembly) -> Callable[[Pixels], dict[str, Any]]:
@@ -323,7 +358,6 @@ def _manifest(
     models: list[ModelFile],
     prepared: Prepared | None,
 ) -> Manifest:
-    data = sources.metrics["data"] if sources.metrics else {}
     return Manifest(
         name=recipe.name,
         taxonomy=assembly.taxonomy,
@@ -342,19 +376,37 @@ def _manifest(
             if c.info.network is not None
         },
         models=tuple(models),
-        calibration=None
-        if prepared is None
-        else Calibration(images=len(prepared.photos), sha256=prepared.photos.sha256),
+        calibration=None if prepared is None else _calibration(prepared.calibration),
         parity=recipe.parity,
         weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,
         provenance=Provenance(
             toolkit=__version__,
             recipe=recipe.model_dump(mode="json", exclude_none=True),
             checkpoints={stage: c.sha256 for stage, c in assembly.checkpoints.items()},
-            data={k: str(v) for k, v in data.items()},
+            data=dict(sources.training.data),
             versions=_versions(),
         ),
         files=writer.pin(folder),
+    )
+
+
+def _calibration(seen: CalibrationSet) -> Calibration:
+    stability = None
+    if seen.shifts:
+        worst = max(seen.shifts, key=seen.shifts.__getitem__)
+        stability = Stability(
+            activations=len(seen.shifts),
+            moved=sum(shift > SHIFT_LIMIT for shift in seen.shifts.values()),
+            worst=worst,
+            shift=seen.shifts[worst],
+        )
+    return Calibration(
+        images=len(seen),
+        sha256=seen.sha256,
+        seed=seen.photos.seed,
+        classes=seen.photos.classes,
+        split_sha256=seen.photos.split_sha256,
+        stability=stability,
     )
 
 

@@ -39,6 +39,8 @@ _LESIONS = (
     ("lesion_dense_hair", "bcc", 4, 1.0),
 )
 """Name, diagnosis drawn, seed, probability of hair."""
+_OWN = "own_"
+"""Begins the names of the user's own."""
 
 Array = npt.NDArray[np.generic]
 
@@ -71,14 +73,15 @@ class Case:
 
 
 def images(
-    capture: Capture, fit: Literal["crop", "pad"] = "crop", own: Path | None = None
+    capture: Capture, fit: Literal["crop", "pad"] = "crop", own: Path | Bundle | None = None
 ) -> Iterator[tuple[str, Pixels]]:
     """Give the golden images: lesions with hair, hard patterns, and the user's own.
 
     Args:
         capture: their size; the layout is another's concern.
         fit: how the user's own are framed.
-        own: a folder of photos, framed like any other.
+        own: a folder of photos, framed like any other; or a bundle of this capture, whose own are
+            taken again.
 
     Yields:
         a name and uint8 [1, H, W, 3] RGB.
@@ -99,10 +102,13 @@ def images(
     coarse = np.random.default_rng(0).integers(0, 256, (height // 15 + 1, width // 15 + 1, 3))
     noise = coarse.astype(np.uint8).repeat(15, axis=0).repeat(15, axis=1)
     yield "noise", np.ascontiguousarray(noise[:height, :width])[None]
-    if own is not None:
+    if isinstance(own, Bundle):
+        again = read(own) if INDEX in own.manifest.files else []
+        yield from ((c.name, c.picture) for c in again if c.name.startswith(_OWN))
+    elif own is not None:
         for number, path in enumerate(list_images(own), start=1):
             stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
-            yield f"own_{number:03d}_{stem}", frame(path, capture, fit)
+            yield f"{_OWN}{number:03d}_{stem}", frame(path, capture, fit)
 
 
 def write(

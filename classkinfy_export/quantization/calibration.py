@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ import torch
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.frame import frame
 from classkinfy_export.layouts import encode
+from classkinfy_export.quantization import ranges
+from classkinfy_export.quantization.photos import Photos
+from classkinfy_export.quantization.ranges import Ranges, Shifts
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
@@ -22,11 +24,33 @@ Feed = dict[str, Array]
 """A stage's inputs, by name."""
 
 
+class Feeds:
+    """A stage's inputs, photo by photo. ``shifts`` has those of the ranges that were last taken."""
+
+    def __init__(self, feeds: Iterable[Feed]) -> None:
+        self._feeds = tuple(feeds)
+        self.shifts: Shifts = {}
+
+    def __iter__(self) -> Iterator[Feed]:
+        """Give them in order."""
+        return iter(self._feeds)
+
+    def ranges(self, calibrate: Callable[[Sequence[Feed]], Ranges]) -> Ranges:
+        """Take ranges of two disjoint halves, alternate photos, compare them, and give their union.
+
+        Args:
+            calibrate: gives the ranges over some feeds.
+        """
+        halves = (self._feeds[::2], self._feeds[1::2])
+        merged, self.shifts = ranges.merge([calibrate(half) for half in halves if half])
+        return merged
+
+
 class CalibrationSet:
     """Photos, framed and prepared as an app's are: the same modules that are exported run here.
 
     Args:
-        paths: of photos, at least one, in the order in which they are used.
+        photos: at least one.
         assembly: the stages.
         recipe: how photos are framed.
         progress: called with (done, total) photos.
@@ -37,7 +61,7 @@ class CalibrationSet:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        photos: Photos,
         assembly: Assembly,
         recipe: ExportRecipe,
         progress: Callable[[int, int], None] = lambda done, total: None,
@@ -45,21 +69,41 @@ class CalibrationSet:
         digest = hashlib.sha256()
         self._tensors: list[dict[str, Any]] = []
         plain = recipe.capture.model_copy(update={"layout": "rgb"})
-        for done, path in enumerate(paths):
-            progress(done, len(paths))
+        total = len(photos.paths)
+        for done, path in enumerate(photos.paths):
+            progress(done, total)
             digest.update(hashlib.sha256(path.read_bytes()).digest())
             image = encode(frame(path, plain, recipe.fit), recipe.capture.layout)
             self._tensors.append(_prepared(assembly, torch.from_numpy(image)))
-        progress(len(paths), len(paths))
+        progress(total, total)
+        self.photos = photos
         self.sha256 = digest.hexdigest()
+        self._shifts: Shifts = {}
 
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def feeds(self, spec: StageSpec) -> Iterator[Feed]:
+    @property
+    def shifts(self) -> Mapping[str, float]:
+        """How far scales are apart between halves, of every activation that was noted."""
+        return self._shifts
+
+    def feeds(self, spec: StageSpec) -> Feeds:
         """Give a stage's inputs, photo by photo; of a stage right after ``prepare``, ``screen``."""
-        for tensors in self._tensors:
-            yield {tensor.name: tensors[tensor.name] for tensor in spec.inputs}
+        return Feeds(
+            {tensor.name: tensors[tensor.name] for tensor in spec.inputs}
+            for tensors in self._tensors
+        )
+
+    def note(self, model: str, feeds: Feeds, quantised: Iterable[str]) -> None:
+        """Note how far the scales of a model's quantised activations are apart between halves.
+
+        Args:
+            model: what to put before an activation's name.
+            feeds: those that its ranges were taken from.
+            quantised: the activations that are; a format may have taken ranges of more.
+        """
+        self._shifts |= {f"{model}{t}": feeds.shifts[t] for t in quantised if t in feeds.shifts}
 
 
 def _prepared(assembly: Assembly, image: torch.Tensor) -> dict[str, Any]:

@@ -25,18 +25,20 @@ class Prepared:
 
     assembly: Assembly
     """With networks made ready."""
-    photos: CalibrationSet
+    calibration: CalibrationSet
     """What ranges are taken from."""
     pixels: Mapping[str, tuple[float, float]]
     """By stage with a network: black and white, as it reads them."""
 
 
-def prepare(assembly: Assembly, photos: CalibrationSet, report: Callable[[int], None]) -> Prepared:
+def prepare(
+    assembly: Assembly, calibration: CalibrationSet, report: Callable[[int], None]
+) -> Prepared:
     """Fold batch norm, round weights and align pixels, in a copy.
 
     Args:
         assembly: left as it is.
-        photos: the calibration set.
+        calibration: what weights are rounded by, too.
         report: called with the number of networks done, before each.
     """
     result = copy.deepcopy(assembly)
@@ -45,11 +47,13 @@ def prepare(assembly: Assembly, photos: CalibrationSet, report: Callable[[int], 
         report(done)
         module = result.modules[stage]
         assert isinstance(module, Classify | GradeNetwork)
-        clean = [torch.from_numpy(feed["clean"]) for feed in photos.feeds(assembly.specs[stage])]
+        clean = [
+            torch.from_numpy(feed["clean"]) for feed in calibration.feeds(assembly.specs[stage])
+        ]
         apart = max(1, len(clean) // _PHOTOS)
         with torch.no_grad():
             levels = [module.resized(image) for image in clean[::apart]]
         module.network = rounded(module.network, levels)
         align(module.network)
         pixels[stage] = input_range(module.network)
-    return Prepared(result, photos, pixels)
+    return Prepared(result, calibration, pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
@@ -13,6 +13,9 @@ from classkinfy_export.frame import Pixels
 from classkinfy_export.precision import Precision
 from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Array, Engine, Runtime, Tensors
+
+if TYPE_CHECKING:
+    from classkinfy_export.stages.checkpoint import Checkpoint
 
 
 class Intermediate(NamedTuple):
@@ -27,6 +30,32 @@ class Intermediate(NamedTuple):
     weights: tuple[str, ...]
     """Those of the stage's module that it is computed with."""
     value: Array
+
+
+class Weights(NamedTuple):
+    """The checkpoints in a bundle."""
+
+    classifier: Checkpoint
+    graders: dict[str, Checkpoint]
+    """By diagnosis."""
+    screen: Checkpoint | None
+
+
+def read_weights(bundle: Bundle) -> Weights:
+    """Read the checkpoints of a bundle that holds format ``pytorch``."""
+    from classkinfy_export.stages import checkpoint
+
+    manifest, weights = bundle.manifest, {}
+    for model in manifest.models:
+        if model.format == PytorchRuntime.format:
+            stage = next(n for n in model.entries if n in manifest.provenance.checkpoints)
+            weights[stage] = checkpoint.from_bytes(bundle.read(model.path), model.path)
+    graders = {
+        spec.diagnosis: weights[spec.name]
+        for spec in manifest.stages
+        if spec.diagnosis is not None and spec.name in weights
+    }
+    return Weights(weights["classify"], graders, weights.get("screen"))
 
 
 class PytorchRuntime(Runtime):
@@ -49,24 +78,13 @@ class PytorchEngine(Engine):
         self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
     ) -> None:
         super().__init__(bundle, format, precision, threads)
-        from classkinfy_export.stages import checkpoint
         from classkinfy_export.stages.assembly import assemble
 
-        manifest = bundle.manifest
-        weights = {}
-        for model in manifest.models:
-            if model.format == format:
-                stage = next(n for n in model.entries if n in manifest.provenance.checkpoints)
-                weights[stage] = checkpoint.from_bytes(bundle.read(model.path), model.path)
-        graders = {
-            spec.diagnosis: weights[spec.name]
-            for spec in manifest.stages
-            if spec.diagnosis is not None and spec.name in weights
-        }
+        manifest, weights = bundle.manifest, read_weights(bundle)
         assembly = assemble(
-            weights["classify"],
-            graders,
-            screen=weights.get("screen"),
+            weights.classifier,
+            weights.graders,
+            screen=weights.screen,
             capture=manifest.capture,
             working_size=manifest.working_size,
             hair_removal=manifest.hair_removal,

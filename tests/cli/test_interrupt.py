@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,17 @@ def test_an_interrupted_conversion_leaves_the_old_bundle_as_it_was(
     assert says_one_line(interrupt(command, signal.SIGINT, begun))
     assert list(out.iterdir()) == [bundle]
     assert (bundle / "manifest.json").read_text() == "the old one"
+
+
+def test_an_interrupted_quantisation_leaves_nothing(
+    weights: Path, lesions: Path, classkinfy: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    bundle = conversion(weights, "pytorch", tmp_path / "bundle")
+    assert classkinfy(*bundle, "--set", "golden=false").exit_code == 0
+    command = ["quantize", tmp_path / "bundle", "--out", out / "new", "--calibration", lesions]
+    assert says_one_line(interrupt(command, signal.SIGTERM, is_there(out, ".new.*")))
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", SIGNALS)

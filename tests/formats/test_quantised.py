@@ -16,7 +16,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
-from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 
 INT8 = "static_wi8_ai8"
 
@@ -138,7 +138,9 @@ def test_photos_that_no_precision_takes_are_refused(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(RecipeError, match=r"--set 'precisions=\[fp32, static_wi8_ai8\]'"):
-        export.export(checkpoints("trunk"), small_recipe, tmp_path / "b", calibration=lesions)
+        export.export(
+            checkpoints("trunk"), small_recipe, tmp_path / "b", calibration=lesions[0].parent
+        )
 
 
 def test_graders_of_their_own_are_quantised_too(
@@ -148,9 +150,15 @@ def test_graders_of_their_own_are_quantised_too(
     tmp_path: Path,
 ) -> None:
     recipe = small_recipe.model_copy(
-        update={"precisions": (INT8,), "formats": ("pytorch", "onnx"), "golden": False}
+        update={
+            "precisions": (INT8,),
+            "calibration": CalibrationRecipe(images=2),
+            "formats": ("pytorch", "onnx"),
+            "golden": False,
+        }
     )
-    export.export(checkpoints("separate"), recipe, tmp_path / "bundle", calibration=lesions[:2])
+    folder = lesions[0].parent
+    export.export(checkpoints("separate"), recipe, tmp_path / "bundle", calibration=folder)
     names = {path.stem for path in (tmp_path / "bundle" / "models" / "onnx").glob("*.onnx")}
     assert names == {
         *("prepare", f"classify.{INT8}", f"pipeline.{INT8}"),

@@ -62,7 +62,7 @@ class LitertFormat:
 
                     assert prepared is not None
                     feeds = {
-                        stage: prepared.photos.feeds(stages[stage][1])
+                        stage: prepared.calibration.feeds(stages[stage][1])
                         for stage in stages
                         if stage in prepared.pixels
                     }
@@ -72,6 +72,8 @@ class LitertFormat:
                         prepared.pixels,
                         float_excitation=float_excitation(precision),
                     )
+                    for own in feeds.values():
+                        prepared.calibration.note(f"{self.name} ", own, found)
                     seen = ranges.write(target, file, found)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(

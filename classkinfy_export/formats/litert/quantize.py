@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from ai_edge_quantizer.quantizer import Quantizer
 
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.tracing import quiet
-from classkinfy_export.quantization.calibration import Feed
+from classkinfy_export.quantization.calibration import Feed, Feeds
 from classkinfy_export.quantization.ranges import Ranges
 
 _BACKBONE = "_backbone/"
@@ -55,7 +56,7 @@ class _Network(NamedTuple):
 
 def quantize(
     model: bytes,
-    feeds: Mapping[str, Iterator[Feed]],
+    feeds: Mapping[str, Feeds],
     pixels: Mapping[str, tuple[float, float]],
     *,
     float_excitation: bool = False,
@@ -83,7 +84,7 @@ def quantize(
         own = networks.get(signature)
         if own is None:
             raise ExportError(f"{signature} has no operator under {_BACKBONE!r} to quantise")
-        found = _calibrate(model, own, inputs)
+        found = list(inputs.ranges(partial(_calibrate, model, own)).values())
         found[0] = pixels[signature]
         for other in networks.values():
             if other is own or (other.signature not in feeds and other.kinds == own.kinds):
@@ -164,8 +165,8 @@ def _constant(model: Any, graph: Any, index: int) -> bool:  # noqa: ANN401
     return buffer.data is not None or bool(buffer.size)
 
 
-def _calibrate(model: bytes, network: _Network, feeds: Iterator[Feed]) -> list[tuple[float, float]]:
-    """Return the least and largest value of each of a network's activations."""
+def _calibrate(model: bytes, network: _Network, feeds: Iterable[Feed]) -> Ranges:
+    """Return the least and largest value of each of a network's activations, in their order."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it needs more memory, which is what is wanted
         interpreter = Interpreter(
@@ -182,4 +183,7 @@ def _calibrate(model: bytes, network: _Network, feeds: Iterator[Feed]) -> list[t
         values = [interpreter.get_tensor(index, network.subgraph) for index in network.tensors]
         least = np.minimum(least, [value.min() for value in values])
         largest = np.maximum(largest, [value.max() for value in values])
-    return [(float(low), float(high)) for low, high in zip(least, largest, strict=True)]
+    return {
+        f"{network.signature}/{index}": (float(low), float(high))
+        for index, low, high in zip(network.tensors, least, largest, strict=True)
+    }

@@ -58,12 +58,14 @@ class OnnxFormat:
                 for stage in assembly.networks():
                     progress(f"onnx: {stage}, {precision}")
                     spec = assembly.specs[stage]
+                    feeds = prepared.calibration.feeds(spec)
                     stages[stage], ranges[stage] = quantize.quantize(
                         graph.export(prepared.assembly.modules[stage], spec, recipe.opset),
-                        prepared.photos.feeds(spec),
+                        feeds,
                         prepared.pixels[stage],
                         float_excitation=float_excitation(precision),
                     )
+                    prepared.calibration.note(f"{self.name} {stage}/", feeds, ranges[stage])
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")

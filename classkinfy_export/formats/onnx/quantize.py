@@ -18,18 +18,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType
-from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorData, TensorsData
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.onnx.graph import IR_VERSION
 from classkinfy_export.formats.tracing import quiet
-from classkinfy_export.quantization.calibration import Feed
+from classkinfy_export.quantization.calibration import Feed, Feeds
 from classkinfy_export.quantization.ranges import Ranges
 
 _BACKBONE = ".network.backbone."
@@ -42,7 +43,7 @@ _MEANS = ("ReduceMean", "GlobalAveragePool")
 
 def quantize(
     model: onnx.ModelProto,
-    feeds: Iterable[Feed],
+    feeds: Feeds,
     pixels: tuple[float, float],
     *,
     float_excitation: bool = False,
@@ -69,15 +70,15 @@ def quantize(
             f"stage {model.graph.name} has no convolution under {_BACKBONE!r} to quantise"
         )
     with quiet():
-        seen = _calibrate(model, feeds)
-        _set(seen, nodes[0].input[0], pixels)
+        seen = feeds.ranges(partial(_calibrate, model))
+        seen[nodes[0].input[0]] = pixels
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
-            tensors_range=seen,
+            tensors_range=_tensors_data(seen),
             nodes_to_quantize=[node.name for node in nodes],
             nodes_to_exclude=[],
             op_types_to_quantize=list(_TYPES),
@@ -94,11 +95,7 @@ def quantize(
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
     rounded = [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
-    bounds = {name: seen.data[name] for name in rounded}
-    return quantised, {
-        name: (float(bound.lowest.item()), float(bound.highest.item()))
-        for name, bound in bounds.items()
-    }
+    return quantised, {name: seen[name] for name in rounded}
 
 
 def _network(graph: onnx.GraphProto, *, float_excitation: bool) -> list[onnx.NodeProto]:
@@ -119,12 +116,7 @@ def _network(graph: onnx.GraphProto, *, float_excitation: bool) -> list[onnx.Nod
     return nodes
 
 
-def _set(seen: TensorsData, tensor: str, bounds: tuple[float, float]) -> None:
-    low, high = (np.array(bound, np.float32) for bound in bounds)
-    seen.data[tensor] = TensorData(lowest=low, highest=high)
-
-
-def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> TensorsData:
+def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Ranges:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         onnx.save_model(model, path)
@@ -136,7 +128,18 @@ def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> TensorsData:
         calibrator.augment_graph()
         calibrator.create_inference_session()
         calibrator.collect_data(_Reader(iter(feeds)))
-        return calibrator.compute_data()
+        return {
+            name: (float(bound.lowest.item()), float(bound.highest.item()))
+            for name, bound in calibrator.compute_data().data.items()
+        }
+
+
+def _tensors_data(ranges: Ranges) -> TensorsData:
+    bounds = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in ranges.items()
+    }
+    return TensorsData(CalibrationMethod.MinMax, bounds)
 
 
 class _Reader:

@@ -1,0 +1,250 @@
+"""``quantize``: what it writes is what ``export`` would have; what it refuses leaves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_bundle import make_bundle
+
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.data.dataset import open_dataset
+from classkinfy_export.data.splits import split as deal
+from classkinfy_export.data.splits import write as write_split
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs.export import Sources
+from classkinfy_export.quantization.photos import Training
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
+from classkinfy_export.taxonomy import Taxonomy
+
+INT8 = "static_wi8_ai8"
+Classkinfy = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def split_csv(lesions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("split") / "split.csv"
+    write_split(deal(open_dataset(lesions, Taxonomy()), SplitRecipe()), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sources(
+    checkpoints: Callable[[str], Sources], lesions: Path, split_csv: Path, photo: Path
+) -> Sources:
+    """Weights with a run's figures, as if trained on ``lesions``."""
+    metrics = json.loads((SHIPPED / "metrics.json").read_text())
+    metrics["data"] |= {
+        "fingerprint": open_dataset(lesions, Taxonomy()).fingerprint(),
+        "split_sha256": hashlib.sha256(split_csv.read_bytes()).hexdigest(),
+    }
+    training = Training({key: str(value) for key, value in metrics["data"].items()}, split_csv)
+    return dataclasses.replace(checkpoints("trunk"), metrics=metrics, training=training)
+
+
+@pytest.fixture(scope="module")
+def recipe(small_recipe: ExportRecipe) -> ExportRecipe:
+    """Weights only and no golden vectors: quantised in no time, for nothing is converted."""
+    update = {"formats": ("pytorch",), "golden": False, "calibration": CalibrationRecipe(images=6)}
+    return small_recipe.model_copy(update=update)
+
+
+@pytest.fixture
+def weights_bundle(sources: Sources, recipe: ExportRecipe, tmp_path: Path) -> Path:
+    return export.export(sources, recipe, tmp_path / "bundle").path
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*.*")}
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_what_is_added_is_byte_for_byte_what_export_would_have_written(
+    sources: Sources,
+    recipe: ExportRecipe,
+    lesions: Path,
+    split_csv: Path,
+    photo: Path,
+    classkinfy: Classkinfy,
+    tmp_path: Path,
+) -> None:
+    whole = recipe.model_copy(
+        update={"formats": ("pytorch", "onnx"), "forms": ("staged",), "golden": True}
+    )
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(photo, own)
+    old = export.export(sources, whole, tmp_path / "old.ckb", golden_photos=own)
+    writer.add_evidence(old, "golden", {"passed": True})
+    both = whole.model_copy(update={"precisions": ("fp32", INT8)})
+    export.export(sources, both, tmp_path / "exported", golden_photos=own, calibration=lesions)
+    arguments = ("--calibration", lesions, "--split", split_csv, "--json")
+    ran = classkinfy("quantize", old.path, "--out", tmp_path / "quantised.ckb", *arguments)
+    assert ran.exit_code == 0
+    exported, quantised = contents(tmp_path / "exported"), contents(tmp_path / "quantised.ckb")
+    assert any(name.startswith("golden/own_001_") for name in exported)
+    assert f"models/onnx/classify.{INT8}.onnx" in exported
+    assert quantised == exported, "the accuracy of the run included"
+    assert json.loads(ran.stdout) == {
+        "bundle": str(tmp_path / "quantised.ckb"),
+        "manifest_sha256": hashlib.sha256(exported["manifest.json"]).hexdigest(),
+        "precisions": ["fp32", INT8],
+        "evidence_left_out": ["golden"],
+    }
+    assert "golden" in Bundle.open(old.path).evidence(), "the old one stays as it is"
+    assert "warning: " in ran.stderr
+    assert "calibrate on more photos" in ran.stderr
+
+
+@pytest.mark.parametrize("change", ["figure", "shape", "manifest", "gone"])
+def test_figures_that_the_card_does_not_tell_are_left_out_and_that_is_said(
+    change: str,
+    weights_bundle: Path,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+) -> None:
+    path = weights_bundle / "evidence" / "accuracy.json"
+    evidence = json.loads(path.read_text())
+    if change == "figure":
+        evidence["classifier"]["test"]["balanced_accuracy"] = 0.99
+    elif change == "shape":
+        evidence["data"] = "HAM10000"
+    elif change == "manifest":
+        evidence["manifest_sha256"] = "0" * 64
+    path.write_text(json.dumps(evidence))
+    if change == "gone":
+        path.unlink()
+    arguments = ("--calibration", lesions, "--split", split_csv)
+    ran = classkinfy("quantize", weights_bundle, "--out", out, *arguments)
+    assert ran.exit_code == 0
+    bound = change in ("figure", "shape")  # else it was not evidence of this bundle at all
+    assert ("measure it again: accuracy" in ran.stdout) == bound
+    made = Bundle.open(out)
+    assert made.evidence() == {}
+    assert b"came without figures" in made.read("MODEL_CARD.md")
+    assert made.manifest.provenance.data == Bundle.open(weights_bundle).manifest.provenance.data
+
+
+def test_a_bundle_knows_the_data_and_the_split_that_it_was_trained_by(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    quantise = ("quantize", weights_bundle, "--out", out, "--calibration", lesions)
+    classkinfy(*quantise).refused("trained on a part of HAM10000", "give --split")
+    another = out.parent / "another.csv"
+    another.write_text(split_csv.read_text().replace(",test", ",val"))
+    classkinfy(*quantise, "--split", another).refused("is not the split that the model was")
+    assert list(out.parent.iterdir()) == [another]
+    assert classkinfy(*quantise, "--split", split_csv).exit_code == 0
+    seen = Bundle.open(out).manifest.calibration
+    assert seen is not None
+    assert seen.split_sha256 == hashlib.sha256(split_csv.read_bytes()).hexdigest()
+    assert seen.classes is not None
+    assert max(seen.classes.values()) == 1
+    assert seen.images == 6
+
+
+def test_the_set_can_be_enlarged_and_nothing_else_of_the_recipe_changed(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    data = ("--calibration", lesions, "--split", split_csv)
+    quantise = ("quantize", weights_bundle, "--out", out, *data, "--set")
+    classkinfy(*quantise, "capture.height=192").refused("capture of a bundle cannot be changed")
+    classkinfy(*quantise, "calibration.image=9").refused("did you mean 'images'?")
+    ran = classkinfy(*quantise, "calibration.images=9", "--set", "calibration.seed=5")
+    assert ran.exit_code == 0
+    made = Bundle.open(out).manifest
+    assert made.calibration is not None
+    assert (made.calibration.images, made.calibration.seed) == (9, 5)
+    assert made.provenance.recipe["calibration"] == {"images": 9, "seed": 5}
+
+
+def test_a_second_time_names_what_is_there_and_calibrates_anew(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    data = ("--calibration", lesions, "--split", split_csv)
+    second = out.with_name("second")
+    for bundle, new in ((weights_bundle, out), (out, second)):
+        assert classkinfy("quantize", bundle, "--out", new, *data).exit_code == 0
+    assert contents(second) == contents(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        ((), ("static_wi8_ai8 takes its ranges", "--calibration", "HAM10000", "fp16")),
+        (("--precision", "fp32"), ("holds fp32 already", "--precision")),
+        (("--precision", "dynamic_wi8_afp32"), ("precisions.1", "slower than float", "take")),
+        (("--precision", "int8"), ("precisions.1", "'static_wi8_ai8'")),
+        (("--calibration", "/nowhere"), ("'/nowhere' does not exist",)),
+        (("--split", "/nowhere"), ("needs --calibration",)),
+    ],
+)
+def test_what_cannot_be_quantised_is_refused(
+    arguments: tuple[str, ...],
+    fragments: tuple[str, ...],
+    weights_bundle: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+) -> None:
+    classkinfy("quantize", weights_bundle, "--out", out, *arguments).refused(*fragments)
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [".", "inside", "link", "bundle.ckb"])
+def test_the_bundle_that_is_read_is_never_written_to(
+    place: str,
+    weights_bundle: Path,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    tmp_path: Path,
+) -> None:
+    read = weights_bundle
+    new = weights_bundle / place
+    if place == "link":
+        new = tmp_path / "link"
+        new.symlink_to(weights_bundle)
+    elif place == "bundle.ckb":
+        read = new = tmp_path / place
+        writer.pack(weights_bundle, read)
+    before = contents(read)
+    data = ("--calibration", lesions, "--split", split_csv)
+    ran = classkinfy("quantize", read, "--out", new, *data, "--overwrite")
+    ran.refused("is the bundle that is read, or lies in it", "choose another --out")
+    assert contents(read) == before
+
+
+def test_what_is_there_is_kept_without_overwrite(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    shutil.copytree(weights_bundle, out)
+    data = ("--calibration", lesions, "--split", split_csv)
+    quantise = ("quantize", weights_bundle, "--out", out, *data)
+    before = contents(out)
+    classkinfy(*quantise).refused("already exists", "--overwrite")
+    assert contents(out) == before
+    assert list(out.parent.iterdir()) == [out]
+    assert classkinfy(*quantise, "--overwrite").exit_code == 0
+    assert Bundle.open(out).manifest.calibration is not None
+
+
+def test_a_bundle_without_weights_is_refused(
+    lesions: Path, classkinfy: Classkinfy, out: Path, tmp_path: Path
+) -> None:
+    tiny = make_bundle(tmp_path / "tiny").path
+    ran = classkinfy("quantize", tiny, "--out", out, "--calibration", lesions)
+    ran.refused("holds no PyTorch weights", "export the run again, with pytorch")
+    assert list(out.parent.iterdir()) == []

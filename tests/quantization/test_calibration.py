@@ -1,0 +1,292 @@
+"""The calibration set: which photos are drawn, which never are, and how stable their ranges are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+from PIL import Image
+
+from classkinfy_export.data.dataset import open_dataset
+from classkinfy_export.data.splits import split as deal
+from classkinfy_export.data.splits import write as write_split
+from classkinfy_export.errors import DataError, ImageError, RecipeError
+from classkinfy_export.frame import list_images
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs.export import Sources
+from classkinfy_export.quantization import ranges
+from classkinfy_export.quantization.photos import Photos, Training, choose
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
+from classkinfy_export.taxonomy import Taxonomy
+
+INT8 = "static_wi8_ai8"
+TAXONOMY = Taxonomy()
+COUNTS = {"akiec": 9, "bcc": 12, "bkl": 30, "df": 3, "mel": 31, "nv": 80, "vasc": 5}
+"""Lesions of each class; every third has a second photo."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in HAM10000's layout, as uneven as that one; its photos are all one pixel."""
+    folder = tmp_path_factory.mktemp("data") / "HAM"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for dx, lesions in COUNTS.items():
+        for lesion in range(lesions):
+            for photo in range(2 if lesion % 3 == 0 else 1):
+                rows.append((f"L_{dx}_{lesion}", f"I_{dx}_{lesion}_{photo}", dx))
+    for _, image, _ in rows:
+        Image.new("RGB", (1, 1), (9, 9, 9)).save(folder / "images" / f"{image}.png")
+    table = pd.DataFrame(rows, columns=["lesion_id", "image_id", "dx"])
+    table.to_csv(folder / "HAM10000_metadata.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split_csv(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("split") / "split.csv"
+    recipe = SplitRecipe(val=0.1, calib=0.1, test=0.2)
+    write_split(deal(open_dataset(data, TAXONOMY), recipe), path)
+    return path
+
+
+def drawn(data: Path, images: int = 40, seed: int = 0, **known: object) -> Photos:
+    recipe = CalibrationRecipe(images=images, seed=seed)
+    return choose(data, recipe, TAXONOMY, **known)  # type: ignore[arg-type]
+
+
+def rows_of(photos: Photos, data: Path) -> pd.DataFrame:
+    table = pd.read_csv(data / "HAM10000_metadata.csv").set_index("image_id")
+    return table.loc[[path.stem for path in photos.paths]]
+
+
+def test_every_diagnosis_gives_as_many_and_a_rare_one_all_that_it_has(data: Path) -> None:
+    photos = drawn(data, images=70)
+    count = Counter(rows_of(photos, data)["dx"])
+    assert count.total() == len(set(photos.paths)) == 70
+    assert dict(count) == photos.classes
+    # df has 4 photos and vasc 7; the other 59 are dealt to five.
+    assert (count["df"], count["vasc"]) == (4, 7)
+    others = [count[dx] for dx in ("akiec", "bcc", "bkl", "mel", "nv")]
+    assert max(others) - min(others) <= 1
+
+
+def test_a_class_that_the_data_lack_is_counted_as_none(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    table = pd.read_csv(data / "HAM10000_metadata.csv")
+    table[table["dx"] != "df"].to_csv(tmp_path / "data" / "HAM10000_metadata.csv", index=False)
+    classes = drawn(tmp_path / "data").classes
+    assert classes is not None
+    assert classes["df"] == 0
+    assert sum(classes.values()) == 40
+
+
+def test_a_lesion_gives_a_second_photo_only_when_every_other_gave_one(data: Path) -> None:
+    rows = rows_of(drawn(data, images=28), data)  # four a class; df has three lesions
+    seconds = rows[rows["lesion_id"].duplicated()]
+    assert list(seconds["dx"]) == ["df"]
+
+
+def test_both_halves_have_as_many_of_each_diagnosis(data: Path) -> None:
+    dx = list(rows_of(drawn(data, images=70), data)["dx"])
+    even, odd = Counter(dx[::2]), Counter(dx[1::2])
+    assert all(abs(even[c] - odd[c]) <= 1 for c in TAXONOMY.classes)
+
+
+def test_the_same_seed_draws_the_same_photos_wherever_they_lie_and_another_draws_others(
+    data: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(data, tmp_path / "elsewhere")
+    for folder, there in ((data, moved), (data / "images", moved / "images")):
+        names = [path.name for path in drawn(folder).paths]
+        assert [path.name for path in drawn(there).paths] == names
+        assert [path.name for path in drawn(folder, seed=1).paths] != names
+        assert drawn(folder, seed=1).seed == 1
+
+
+def test_no_lesion_that_is_held_out_is_drawn(data: Path, split_csv: Path) -> None:
+    split = pd.read_csv(split_csv).set_index("image_id")
+    held = set(split["lesion_id"][split["part"] != "train"])
+    assert held & set(rows_of(drawn(data, images=500), data)["lesion_id"])
+    for known in ({"split": split_csv}, {"training": Training(split=split_csv)}):
+        photos = drawn(data, images=500, **known)
+        rows = rows_of(photos, data)
+        assert set(split["part"][rows.index]) == {"train"}
+        assert len(rows) == (split["part"] == "train").sum()
+        assert not held & set(rows["lesion_id"])
+        assert photos.split_sha256 == hashlib.sha256(split_csv.read_bytes()).hexdigest()
+
+
+def test_photos_that_the_split_does_not_name_are_not_drawn_nor_lesions_in_two_parts(
+    data: Path, split_csv: Path, tmp_path: Path
+) -> None:
+    split = pd.read_csv(split_csv).set_index("image_id")
+    train = split[split["part"] == "train"]
+    unnamed, other = train.index[0], train.index[-1]
+    split.loc["I_elsewhere"] = [train["lesion_id"][other], train["dx"][other], "test"]
+    split.drop(index=unnamed).to_csv(tmp_path / "split.csv")
+    names = {path.stem for path in drawn(data, 500, split=tmp_path / "split.csv").paths}
+    siblings = set(train.index[train["lesion_id"] == train["lesion_id"][other]])
+    assert names == set(train.index) - {unnamed} - siblings
+
+
+def test_a_folder_with_a_held_out_photo_is_refused_and_told_what_to_do(
+    data: Path, split_csv: Path, tmp_path: Path
+) -> None:
+    split = pd.read_csv(split_csv).set_index("image_id")
+    held = split.index[split["part"] == "test"][0]
+    for image in (*split.index[split["part"] == "train"][:5], held):
+        shutil.copy(data / "images" / f"{image}.png", tmp_path)
+    with pytest.raises(DataError) as caught:
+        drawn(tmp_path, training=Training(split=split_csv))
+    for fragment in (f"{held}.png is in the split's 'test' part", "with its table", "move them"):
+        assert fragment in str(caught.value)
+    (tmp_path / f"{held}.png").unlink()
+    assert len(drawn(tmp_path, training=Training(split=split_csv)).paths) == 5
+
+
+def test_other_data_than_the_runs_are_taken_whole(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("image_id,lesion_id,dx,part\nISIC_1,HAM_1,nv,test\n")
+    for folder in (data, data / "images"):
+        photos = drawn(folder, images=500, training=Training(split=path))
+        assert len(photos.paths) == len(list_images(data))
+        assert photos.split_sha256 is None
+        with pytest.raises(DataError, match="names none of the photos in"):
+            drawn(folder, split=path)
+
+
+def test_data_that_the_model_was_trained_on_need_its_own_split(
+    data: Path, split_csv: Path, tmp_path: Path
+) -> None:
+    sha256 = hashlib.sha256(split_csv.read_bytes()).hexdigest()
+    fingerprint = open_dataset(data, TAXONOMY).fingerprint()
+    for known in (
+        {"fingerprint": fingerprint},
+        {"fingerprint": "0", "members": f"1 {fingerprint}"},
+    ):
+        training = Training({**known, "split_sha256": sha256})
+        with pytest.raises(DataError, match=r"trained on a part of HAM10000.*: give --split"):
+            drawn(data, training=training)
+        assert len(drawn(data, training=training, split=split_csv).paths) == 40
+        another = tmp_path / "another.csv"
+        another.write_text(split_csv.read_text().replace(",test", ",val"))
+        with pytest.raises(DataError, match="is not the split that the model was trained by"):
+            drawn(data, training=training, split=another)
+
+
+def test_no_folder_no_photo_and_no_photo_to_train_on_are_refused(
+    data: Path, split_csv: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        drawn(tmp_path / "gone")
+    with pytest.raises(ImageError, match="holds no image"):
+        drawn(tmp_path)
+    (tmp_path / "all.csv").write_text(split_csv.read_text().replace(",train", ",test"))
+    with pytest.raises(DataError, match=r"leaves no photo of .* in 'train'"):
+        drawn(data, split=tmp_path / "all.csv")
+
+
+@pytest.mark.parametrize(
+    ("halves", "union", "shift"),
+    [
+        ([(0.0, 5.0), (0.0, 4.0)], (0.0, 5.0), 0.2),
+        ([(-1.0, 3.0), (-0.5, 4.0)], (-1.0, 4.0), 1 - 4 / 4.5),
+        # A range is widened to hold 0 before it is coded, so these have one scale and another.
+        ([(2.0, 4.0), (3.0, 4.0)], (2.0, 4.0), 0.0),
+        ([(-4.0, -3.0), (-2.0, -1.0)], (-4.0, -1.0), 0.5),
+        ([(0.0, 0.0), (0.0, 1.0)], (0.0, 1.0), 1.0),
+        ([(0.0, 0.0), (0.0, 0.0)], (0.0, 0.0), 0.0),
+    ],
+)
+def test_halves_are_united_and_their_scales_compared(
+    halves: list[tuple[float, float]], union: tuple[float, float], shift: float
+) -> None:
+    merged, shifts = ranges.merge([{"a": bounds} for bounds in halves])
+    assert merged == {"a": union}
+    assert shifts["a"] == pytest.approx(shift)
+    assert ranges.merge([{"a": halves[0]}]) == ({"a": halves[0]}, {})
+
+
+def _extremes(model: Path, photos: list[dict[str, np.ndarray]], names: list[str]) -> np.ndarray:
+    """The least and largest value of tensors of a float model, by ONNX Runtime alone."""
+    graph = onnx.load(model)
+    graph.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
+    values = [session.run(names, feed) for feed in photos]
+    return np.array([[f(v[i].min() if f is min else v[i].max() for v in values) for f in (min, max)]
+                     for i in range(len(names))])  # fmt: skip
+
+
+def test_the_manifest_tells_the_set_and_which_scale_moves_most_between_its_halves(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    lesions: list[Path],
+    tmp_path: Path,
+) -> None:
+    only = {"formats": ("onnx",), "forms": ("staged",), "golden": False}
+    eight = {"precisions": ("fp32", INT8), "calibration": CalibrationRecipe(images=8)}
+    recipe, folder = small_recipe.model_copy(update={**only, **eight}), lesions[0].parent
+    out = tmp_path / "bundle"
+    bundle = export.export(checkpoints("trunk"), recipe, out, calibration=folder)
+    seen = bundle.manifest.calibration
+    assert seen is not None
+    assert (seen.images, seen.seed, seen.classes, seen.split_sha256) == (8, 0, None, None)
+    photos = choose(folder, recipe.calibration, TAXONOMY)
+    digests = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in photos.paths)
+    assert seen.sha256 == hashlib.sha256(digests).hexdigest()
+
+    models = out / "models" / "onnx"
+    written = json.loads((models / f"classify.{INT8}.ranges.json").read_text())
+    stages = {
+        name: onnxruntime.InferenceSession(models / f"{name}.onnx")
+        for name in ("prepare", "screen")
+    }
+    feeds = []
+    for path in photos.paths:  # of the capture's size, so that there is nothing to frame
+        image = np.asarray(Image.open(path).convert("RGB"))[None]
+        (clean,) = stages["prepare"].run(["clean"], {"image": image})
+        (preliminary,) = stages["screen"].run(["preliminary"], {"clean": clean})
+        feeds.append({"clean": clean, "preliminary": preliminary})
+    halves = [_extremes(models / "classify.onnx", feeds[i::2], list(written)) for i in (0, 1)]
+    union = np.stack([np.minimum(*halves)[:, 0], np.maximum(*halves)[:, 1]], axis=1)
+    np.testing.assert_allclose(list(written.values()), union, rtol=1e-4, atol=1e-5)
+    widths = [np.maximum(half[:, 1], 0) - np.minimum(half[:, 0], 0) for half in halves]
+    shifts = 1 - np.minimum(*widths) / np.maximum(*widths)
+    stability = seen.stability
+    assert stability is not None
+    assert stability.activations == len(written)
+    assert stability.worst == f"onnx classify/{list(written)[shifts.argmax()]}"
+    assert stability.shift == pytest.approx(shifts.max(), abs=1e-3)
+    assert 0 < stability.moved == (shifts > 0.2).sum() < len(written)
+
+
+def test_the_runs_own_split_and_data_come_with_it() -> None:
+    sources = export.from_run(SHIPPED)
+    assert sources.training.split == SHIPPED / "split.csv"
+    digest = hashlib.sha256((SHIPPED / "split.csv").read_bytes()).hexdigest()
+    assert sources.training.data["split_sha256"] == digest
+    alone = export.from_files(SHIPPED / "classifier.safetensors", {}, ExportRecipe())
+    assert alone.training.split == SHIPPED / "split.csv"
+
+
+def test_a_split_without_photos_is_refused(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    split_csv: Path,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RecipeError, match="needs --calibration"):
+        export.export(checkpoints("trunk"), small_recipe, tmp_path / "b", split=split_csv)
