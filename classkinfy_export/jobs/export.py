@@ -28,6 +28,7 @@ from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
 from classkinfy_export.frame import Pixels, choose, list_images
 from classkinfy_export.parity import golden
+from classkinfy_export.precision import calibrated
 from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
@@ -167,10 +168,10 @@ def export(
         CheckpointError: the checkpoints do not fit together.
         ExportError: a format cannot hold what the recipe asks.
         ClasskinfyError: ``out`` exists.
-        RecipeError: a quantised precision without photos to calibrate on.
+        RecipeError: a precision that is calibrated, and no photos to calibrate on.
     """
     _agree(sources, recipe)
-    quantised = [precision for precision in recipe.precisions if precision != "fp32"]
+    quantised = [precision for precision in recipe.precisions if calibrated(precision)]
     if calibration and not quantised:
         raise RecipeError(
             "photos to calibrate on were given, and no precision of the recipe takes any",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from classkinfy_export import precision as precisions
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
@@ -52,15 +53,20 @@ class LitertFormat:
             for precision in recipe.precisions:
                 file, data, ranges = name, model, None
                 if precision != "fp32":
+                    file = f"{name}.{precision}"
+                    progress(f"litert: {file}")
+                if precisions.calibrated(precision):
                     from classkinfy_export.formats.litert import quantize
 
                     assert calibration is not None
-                    file = f"{name}.{precision}"
-                    progress(f"litert: {file}")
                     networks = [stage for stage in stages if stage in assembly.networks()]
                     feeds = {stage: calibration.feeds(stages[stage][1]) for stage in networks}
                     data, found = quantize.quantize(model, feeds)
                     ranges = calibrated.write(target, file, found)
+                elif precision != "fp32":
+                    from classkinfy_export.formats.litert import weights
+
+                    data = weights.keep(model, precision)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(
                     ModelFile(
