@@ -24,7 +24,7 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.taxonomy import Taxonomy
 
 FormatName = Literal["pytorch", "onnx", "litert"]
@@ -244,7 +244,11 @@ class RuntimeParity(_Frozen):
 
 
 class QuantisedParity(_Frozen):
-    """What is asked of a quantised file: of runtimes among each other, and beside PyTorch."""
+    """What is asked of a precision other than fp32 beside PyTorch, and of an int8 file in others.
+
+    What keeps only its weights otherwise computes in float, and is held as fp32 from runtime to
+    runtime.
+    """
 
     steps: float = Field(1.0, ge=0)
     """How far ``embedding`` may be from the format's first runtime's, which runs the same file; in
@@ -260,6 +264,20 @@ class QuantisedParity(_Frozen):
     is told with ``--labels``."""
     mean_shift: float = Field(0.06, gt=0, le=1)
     """Beside PyTorch, the mean over images of the largest change of a probability."""
+    weight_only_drift: float = Field(0.01, gt=0, lt=1)
+    """As ``drift``, of int8 weights that are computed in float."""
+    weight_only_mean_shift: float = Field(0.02, gt=0, le=1)
+    fp16_drift: float = Field(0.002, gt=0, lt=1)
+    """Likewise, of weights kept as halves."""
+    fp16_mean_shift: float = Field(0.001, gt=0, le=1)
+
+    def beside_pytorch(self, precision: Precision) -> tuple[float, float]:
+        """Return the drift and the mean shift that a precision other than fp32 is allowed."""
+        if calibrated(precision):
+            return self.drift, self.mean_shift
+        if precision == "fp16":
+            return self.fp16_drift, self.fp16_mean_shift
+        return self.weight_only_drift, self.weight_only_mean_shift
 
 
 _EMULATED: dict[str, Any] = {"images": 20, "looser": 10.0, "flip_rate": 0.15}
@@ -350,7 +368,7 @@ class ExportRecipe(_Frozen):
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
-    """Of the quantised precisions."""
+    """Of the precisions whose activations are int8."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
