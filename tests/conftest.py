@@ -190,6 +190,15 @@ def quantised_bundle(once: Once, small_recipe: ExportRecipe, lesions: list[Path]
 
 
 @pytest.fixture(scope="session")
+def light_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
+    """``trunk_bundle`` with lighter weights beside fp32, no golden. Copy it before altering it."""
+    recipe = small_recipe.model_copy(
+        update={"precisions": ("fp32", "fp16", "weight_only_wi8_afp32"), "golden": False}
+    )
+    return once("light_bundle", _export("trunk", recipe))
+
+
+@pytest.fixture(scope="session")
 def shipped_bundle(once: Once) -> Path:
     """The shipped model, staged."""
     recipe = recipes.load("export/mobile.yaml", ExportRecipe, ("forms=[staged]", "golden=false"))

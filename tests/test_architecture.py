@@ -24,7 +24,16 @@ HEAVY = (
     *("onnx", "onnxscript", "pandas", "sklearn", "skimage", "jinja2", "matplotlib"),
 )
 TORCH_FREE = (
-    *("errors", "taxonomy", "contract", "precision", "recipes", "resampling", "frame"),
+    *(
+        "errors",
+        "taxonomy",
+        "contract",
+        "precision",
+        "tolerances",
+        "recipes",
+        "resampling",
+        "frame",
+    ),
     *("decision", "files"),
     *("bundle", "runtimes", "parity", "latency", "cli", "data.synthetic", "jobs.doctor"),
 )

@@ -19,15 +19,13 @@ from classkinfy_export.recipes import (
     ExportRecipe,
     GraderRecipe,
     NetworkRecipe,
-    ParityRecipe,
-    RuntimeName,
-    RuntimeParity,
     TrainRecipe,
     explain,
     load,
     parse,
 )
 from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.tolerances import ParityRecipe, RuntimeName, RuntimeParity
 
 ROOT = Path(__file__).resolve().parents[1]
 Kind = type[TrainRecipe] | type[ExportRecipe]

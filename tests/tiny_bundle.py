@@ -14,8 +14,8 @@ from classkinfy_export.bundle.manifest import Manifest, ModelFile, Provenance
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Capture, NetworkSpec, QualityRule, WorkingSize
 from classkinfy_export.parity import golden
-from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.tolerances import ParityRecipe
 
 CAPTURE, SIZE = Capture(height=24, width=32), WorkingSize(height=24, width=32)
 TAXONOMY = Taxonomy()

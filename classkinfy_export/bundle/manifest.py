@@ -18,9 +18,10 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import BundleError
-from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName, ParityRecipe, explain
+from classkinfy_export.precision import Precision, calibrated
+from classkinfy_export.recipes import FormatName, explain
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
+from classkinfy_export.tolerances import ParityRecipe
 
 SCHEMA_VERSION = 2
 """In 1, ``confidence`` was raised after ``classify``, where the screen agreed."""
@@ -57,7 +58,7 @@ class ModelFile(_Frozen):
     entries: dict[str, str]
     """A file whose stages have nothing to quantise is listed once for each precision."""
     ranges: str | None = None
-    """The file of its activations' calibrated ranges, of a quantised model."""
+    """The file of its activations' calibrated ranges, where these are quantised."""
 
 
 class Stability(_Frozen):
@@ -127,7 +128,7 @@ class Manifest(_Frozen):
     networks: dict[str, NetworkSpec]
     models: tuple[ModelFile, ...]
     calibration: Calibration | None = None
-    """None of a bundle without quantised models."""
+    """None of a bundle whose activations are all float."""
     parity: ParityRecipe
     weights_licence: str
     provenance: Provenance
@@ -141,12 +142,8 @@ class Manifest(_Frozen):
                     raise ValueError(f"model {path} has no hash under 'files'")
         floats = {model.path for model in self.models if model.precision == "fp32"}
         for model in self.models:
-            whole = PIPELINE in model.entries or any(self._holds_network(s) for s in model.entries)
-            if (
-                model.precision != "fp32"
-                and whole
-                and (model.path in floats or model.ranges is None)
-            ):
+            lacking = calibrated(model.precision) and model.ranges is None
+            if self._changes(model) and (model.path in floats or lacking):
                 raise ValueError(
                     f"model {model.path} is listed as {model.precision}, and is not quantised"
                 )
@@ -156,10 +153,20 @@ class Manifest(_Frozen):
                 raise ValueError(f"file {path!r} is not a plain relative path")
         return self
 
-    def _holds_network(self, stage: str) -> bool:
-        """Whether a stage sees the photo through a network: what can be quantised."""
-        spec = self.stage(stage)
-        return spec.kind in ("classify", "grade") and any(t.name == "clean" for t in spec.inputs)
+    def _changes(self, model: ModelFile) -> bool:
+        """Whether a file holds what its precision changes of fp32.
+
+        Weights change wherever there are any; activations where a stage sees the photo through a
+        network, not where its head is given the classifier's embedding.
+        """
+        if model.precision == "fp32":
+            return False
+        specs = [self.stage(name) for name in model.entries if name != PIPELINE]
+        return PIPELINE in model.entries or any(
+            spec.kind in ("classify", "grade")
+            and (not calibrated(model.precision) or any(t.name == "clean" for t in spec.inputs))
+            for spec in specs
+        )
 
     @property
     def sha256(self) -> str:

@@ -17,6 +17,7 @@ from classkinfy_export.parity.labels import Labels
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.reporting.junit import junit as to_junit
 from classkinfy_export.reporting.summary import summary as to_summary
+from classkinfy_export.tolerances import ParityRecipe
 
 _TOLD = 4
 """Failures in the error; the tables have all of them."""
@@ -67,7 +68,7 @@ def command(
         for module in ("jinja2", "matplotlib"):
             require(module, extra="report", purpose="writing a page")
     opened = Bundle.open(bundle)
-    asked = recipes.load(recipe, recipes.ParityRecipe) if recipe is not None else None
+    asked = recipes.load(recipe, ParityRecipe) if recipe is not None else None
     other = Bundle.open(against) if against is not None else None
     known = Labels.read(labels) if labels is not None else None
     found = choose(list_images(images), limit) if images is not None else []

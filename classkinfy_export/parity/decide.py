@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from classkinfy_export.recipes import ParityRecipe
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.tolerances import ParityRecipe
 
 Array = npt.NDArray[np.generic]
 
@@ -102,8 +103,9 @@ class DecisionParity(_Frozen):
     """The first of them."""
     passed: bool
     """Proven, or too few images to prove it and not a flip; and no more flips than allowed. Of a
-    quantised precision: no larger a share than asked; and of one file in two runtimes no label by
-    more than the recipe's ``widest_flip``, beside PyTorch no larger a mean shift than asked."""
+    precision other than fp32, beside PyTorch: no larger a share and no larger a mean shift than
+    asked. Of one int8 file in two runtimes: no larger a share, and no label by more than the
+    recipe's ``widest_flip``."""
 
 
 def decisions(
@@ -112,7 +114,7 @@ def decisions(
     recipe: ParityRecipe,
     *,
     runtime: str,
-    precision: str,
+    precision: Precision,
     form: str,
     reference: str,
     same_file: bool = False,
@@ -127,7 +129,7 @@ def decisions(
         precision: of its models.
         form: staged or fused.
         reference: what it is compared with.
-        same_file: whether that ran the same, quantised, file.
+        same_file: whether that ran the same file, of a precision other than fp32.
     """
     names = [name for name, _, _ in pairs]
     wanted = np.array([before.probabilities for _, before, _ in pairs])
@@ -144,20 +146,22 @@ def decisions(
     close = margins < recipe.close_call
     flips, images = int(any_flip.sum()), len(pairs)
     asked = recipe.of(runtime)
-    rate = asked.flip_rate
+    rate, largest_mean = asked.flip_rate, math.inf
     widest = float(margins[label].max()) if label.any() else None
-    if precision != "fp32":
-        rate = recipe.quantised.flip_rate if same_file else recipe.quantised.drift
+    rounded = same_file and calibrated(precision)  # its kernels may round otherwise
+    changed = precision != "fp32" and not same_file
+    if rounded:
+        rate = recipe.quantised.flip_rate
+    elif changed:
+        rate, largest_mean = recipe.quantised.beside_pytorch(precision)
     bound, needed = upper_bound(flips, images), images_needed(rate)
     proven = bound <= rate or (flips == 0 and images >= needed)
     within = asked.flips == "any" or flips <= asked.flips
     passed = within and (proven or (flips == 0 and images < needed))
-    if precision != "fp32":
-        passed = flips <= rate * images
-    if same_file:
+    if rounded or changed:
+        passed = flips <= rate * images and float(shifts.mean()) <= largest_mean
+    if rounded:
         passed = passed and (widest or 0.0) <= recipe.quantised.widest_flip
-    elif precision != "fp32":
-        passed = passed and float(shifts.mean()) <= recipe.quantised.mean_shift
     return DecisionParity(
         runtime=runtime,
         precision=precision,

@@ -1,10 +1,10 @@
 """Every runtime beside the reference on the same images; what was seen is kept.
 
 The reference is PyTorch, from the weights in the bundle; without images it is the golden vectors
-that PyTorch wrote, which need no torch. Of a quantised precision only the format's first runtime is
-seen beside PyTorch, to tell what quantisation changes; the others are seen beside that one, which
-runs the same file, unless their kernels round otherwise. Stages are chained as an app chains them,
-so a difference in an early stage shows in the later ones too.
+that PyTorch wrote, which need no torch. Of a precision other than fp32 only the format's first
+runtime is seen beside PyTorch, to tell what it changes; the others are seen beside that one, which
+runs the same file, unless their int8 kernels round otherwise. Stages are chained as an app chains
+them, so a difference in an early stage shows in the later ones too.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from classkinfy_export.parity import compare, golden
 from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.kept import Kept, Seen
 from classkinfy_export.parity.report import REFERENCE
-from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import Form, ParityRecipe
+from classkinfy_export.precision import Precision, calibrated
+from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.pytorch import PytorchEngine
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.tolerances import ParityRecipe
 
 Array = npt.NDArray[np.generic]
 Progress = Callable[[int, int], None]
 
 OWN = " of its embedding"
-"""Ends the name of what PyTorch makes of a quantised network's own embedding: heads are float."""
+"""Ends the name of what PyTorch makes of an int8 network's own embedding: heads are float there."""
 
 
 class Key(NamedTuple):
@@ -88,7 +89,7 @@ class Observations:
     beside: dict[Key, str] = field(default_factory=dict)
     """Of each, what it was seen beside."""
     same_file: set[Key] = field(default_factory=set)
-    """Those of a quantised precision that were seen beside another runtime on the same file."""
+    """Those of a precision other than fp32 that were seen beside another runtime on its file."""
     caveats: tuple[str, ...] = ()
     """What is to be known of runtimes on this machine."""
     conditions: dict[str, str] = field(default_factory=dict)
@@ -366,10 +367,10 @@ class _References:
     def _other(self, key: Key) -> Key | None:
         """Return which other runtime a key is seen beside; None when it is PyTorch."""
         first = runtimes.first(runtimes.get(key.runtime).format)
-        alone = key.runtime == first or self.recipe.of(key.runtime).own_rounding
+        rounds = calibrated(key.precision) and self.recipe.of(key.runtime).own_rounding
         if key.precision == "fp32":
             return None
-        if not alone:
+        if key.runtime != first and not rounds:
             return key._replace(runtime=first)
         # Fused or not, it is one network, rounded alike.
         staged = key._replace(form="staged")
@@ -393,9 +394,9 @@ def _graders(expected: Mapping[str, object]) -> list[str]:
 def _own(
     reference: Session, key: Key, actual: Mapping[str, Array], graders: Sequence[str]
 ) -> dict[str, compare.Difference]:
-    """Compare what a quantised file's heads make of its embedding with what PyTorch's do."""
+    """Compare what an int8 network's heads make of its embedding with what PyTorch's do."""
     engine = reference.engine
-    if key.precision == "fp32" or not isinstance(engine, PytorchEngine):
+    if not calibrated(key.precision) or not isinstance(engine, PytorchEngine):
         return {}
     if "embedding" not in actual:
         return {}

@@ -26,7 +26,8 @@ from classkinfy_export.parity.observe import (
     observe,
 )
 from classkinfy_export.parity.report import LabelledParity, NotRun, ParityReport
-from classkinfy_export.recipes import ParityRecipe
+from classkinfy_export.precision import calibrated
+from classkinfy_export.tolerances import ParityRecipe
 
 _PREPROCESSING = ("prepare", "screen")
 _ANSWERED = ("embedding", "probabilities", "confidence", "severity")
@@ -216,7 +217,7 @@ def _tensors(
     by_name: dict[str, list[tuple[str, Difference]]] = {}
     for name, observation in found.seen[key]:
         for tensor, difference in observation.differences.items():
-            if key.precision != "fp32" and tensor in _DECIDED and observation.flipped:
+            if not _as_float(found, key) and tensor in _DECIDED and observation.flipped:
                 continue  # it has no distance then; the third gate has it
             by_name.setdefault(tensor, []).append((name, difference))
     rows = []
@@ -244,11 +245,17 @@ def _tolerance(
     found: Observations, key: Key, recipe: ParityRecipe, tensor: str, step: float | None
 ) -> float | None:
     """Return the largest difference that passes; None of one that is told, not gated."""
-    if key.precision == "fp32" or not tensor.startswith(_ANSWERED) or tensor.endswith(OWN):
+    if _as_float(found, key) or not tensor.startswith(_ANSWERED) or tensor.endswith(OWN):
         return recipe.tolerance(key.runtime, tensor.removesuffix(OWN))
     if key not in found.same_file:
         return None
     return recipe.quantised.probability if step is None else recipe.quantised.steps * step
+
+
+def _as_float(found: Observations, key: Key) -> bool:
+    """Whether a key and its reference compute one network in float, and are to agree as such."""
+    same_file = key in found.same_file and not calibrated(key.precision)
+    return key.precision == "fp32" or same_file
 
 
 def _step(bundle: Bundle, key: Key) -> float | None:

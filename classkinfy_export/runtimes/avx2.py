@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from classkinfy_export import machine
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.arm64 import INSTALLATION, LIBRARIES
 from classkinfy_export.runtimes.base import Engine, Runtime
@@ -52,7 +52,7 @@ class Avx2OnnxRuntime(Runtime):
 
     def caveat(self, precision: Precision) -> str | None:
         """Return what is to be known of a precision here."""
-        return None if precision == "fp32" else SATURATES
+        return SATURATES if calibrated(precision) else None
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         host = INSTALLATION.folder() / "host"

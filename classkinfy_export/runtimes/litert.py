@@ -8,7 +8,7 @@ from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import BundleError
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Array, Engine, Runtime
 
@@ -43,7 +43,7 @@ class LitertReferenceRuntime(LitertRuntime):
 
     def caveat(self, precision: Precision) -> str | None:
         """Return what is to be known of a precision here."""
-        return None if precision == "fp32" else _ROUNDS_TWICE
+        return _ROUNDS_TWICE if calibrated(precision) else None
 
 
 class _LitertEngine(Engine):

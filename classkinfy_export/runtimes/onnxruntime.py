@@ -10,7 +10,7 @@ from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import BundleError
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Array, Engine, Runtime
 
@@ -34,7 +34,7 @@ class OnnxRuntime(Runtime):
 
     def caveat(self, precision: Precision) -> str | None:
         """Return what is to be known of a precision here."""
-        return SATURATES if precision != "fp32" and machine.vnni() is False else None
+        return SATURATES if calibrated(precision) and machine.vnni() is False else None
 
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         return _OnnxEngine(bundle, self.format, precision, threads)

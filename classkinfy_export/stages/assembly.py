@@ -44,6 +44,11 @@ class Assembly:
         holders = (Classify, GradeNetwork)
         return tuple(name for name, module in self.modules.items() if isinstance(module, holders))
 
+    def weighted(self) -> tuple[str, ...]:
+        """Return the stages that hold trained layers: networks, and heads on the trunk."""
+        holders = (Classify, GradeNetwork, GradeHead)
+        return tuple(name for name, module in self.modules.items() if isinstance(module, holders))
+
 
 def assemble(
     classifier: Checkpoint,

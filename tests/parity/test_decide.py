@@ -12,8 +12,8 @@ from classkinfy_export.parity.decide import (
     images_needed,
     upper_bound,
 )
-from classkinfy_export.recipes import ParityRecipe, RuntimeParity
 from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.tolerances import ParityRecipe, RuntimeParity
 
 TAXONOMY = Taxonomy()
 CLASSES = TAXONOMY.classes

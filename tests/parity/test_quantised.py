@@ -22,11 +22,11 @@ from classkinfy_export.parity import ranges
 from classkinfy_export.parity.decide import Answer, decisions
 from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.parity.verify import verify
-from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.junit import junit
 from classkinfy_export.reporting.parity_page import render
 from classkinfy_export.reporting.summary import summary
 from classkinfy_export.taxonomy import Taxonomy
+from classkinfy_export.tolerances import ParityRecipe
 
 INT8 = "static_wi8_ai8"
 

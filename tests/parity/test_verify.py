@@ -23,8 +23,9 @@ from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
 from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.parity.verify import verify
-from classkinfy_export.recipes import ExportRecipe, ParityRecipe, RuntimeParity
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.tolerances import ParityRecipe, RuntimeParity
 
 ONNX = ("onnxruntime",)
 

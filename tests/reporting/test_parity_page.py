@@ -28,10 +28,10 @@ from classkinfy_export.parity.error_map import ErrorMap
 from classkinfy_export.parity.observe import Key, Observation, Observations
 from classkinfy_export.parity.report import NotRun, ParityReport
 from classkinfy_export.parity.verify import gate
-from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.reporting.heatmap import columns, heatmap
 from classkinfy_export.reporting.parity_page import render
 from classkinfy_export.taxonomy import DISCLAIMER
+from classkinfy_export.tolerances import ParityRecipe
 
 HOSTILE = "<script>alert('x')</script>"
 VERMILION, PALE, WHITE = (0xD5, 0x5E, 0x00), (0xE6, 0xED, 0xF4), (255, 255, 255)

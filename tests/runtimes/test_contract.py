@@ -14,9 +14,9 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import frame
-from classkinfy_export.recipes import ParityRecipe
 from classkinfy_export.runtimes.base import Engine
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.tolerances import ParityRecipe
 
 
 def hard_images(height: int, width: int) -> dict[str, npt.NDArray[np.uint8]]:

@@ -75,6 +75,10 @@ class LitertFormat:
                     for own in feeds.values():
                         prepared.calibration.note(f"{self.name} ", own, found)
                     seen = ranges.write(target, file, found)
+                elif precision != "fp32":
+                    from classkinfy_export.formats.litert import weights
+
+                    data = weights.keep(data, precision)
                 (target / f"{file}.tflite").write_bytes(data)
                 written.append(
                     ModelFile(

@@ -8,11 +8,12 @@ from pathlib import Path
 import onnx
 
 from classkinfy_export import __version__
+from classkinfy_export import precision as precisions
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
-from classkinfy_export.formats.onnx import compose, graph, quantize
-from classkinfy_export.precision import float_excitation
+from classkinfy_export.formats.onnx import compose, graph, quantize, weights
+from classkinfy_export.precision import Precision
 from classkinfy_export.quantization import ranges as calibrated
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
@@ -32,7 +33,7 @@ class OnnxFormat:
         """Return the number of progress calls."""
         stages = len(assembly.modules)
         for precision in recipe.precisions:
-            stages += ("fused" in recipe.forms) + (precision != "fp32") * len(assembly.networks())
+            stages += ("fused" in recipe.forms) + len(_written_again(assembly, precision))
         return stages
 
     def export(
@@ -53,26 +54,29 @@ class OnnxFormat:
         written = []
         for precision in recipe.precisions:
             stages, ranges = dict(exported), {}
-            if precision != "fp32":
-                assert prepared is not None
-                for stage in assembly.networks():
-                    progress(f"onnx: {stage}, {precision}")
+            for stage in _written_again(assembly, precision):
+                progress(f"onnx: {stage}, {precision}")
+                if precisions.calibrated(precision):
+                    assert prepared is not None
                     spec = assembly.specs[stage]
                     feeds = prepared.calibration.feeds(spec)
                     stages[stage], ranges[stage] = quantize.quantize(
                         graph.export(prepared.assembly.modules[stage], spec, recipe.opset),
                         feeds,
                         prepared.pixels[stage],
-                        float_excitation=float_excitation(precision),
+                        float_excitation=precisions.float_excitation(precision),
                     )
                     prepared.calibration.note(f"{self.name} {stage}/", feeds, ranges[stage])
+                else:
+                    stages[stage] = weights.keep(exported[stage], precision)
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")
                 models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
                 ranges[PIPELINE] = compose.prefixed(ranges)
             for stage, model in models.items():
-                own = precision != "fp32" and stage in (*assembly.networks(), PIPELINE)
+                own = precision != "fp32" and model is not exported.get(stage)
+                seen = own and precisions.calibrated(precision)
                 name = f"{stage}.{precision}" if own else stage
                 written.append(
                     ModelFile(
@@ -80,7 +84,7 @@ class OnnxFormat:
                         format=self.name,
                         precision=precision,
                         entries={stage: model.graph.name},
-                        ranges=calibrated.write(target, name, ranges[stage]) if own else None,
+                        ranges=calibrated.write(target, name, ranges[stage]) if seen else None,
                     )
                 )
         return written
@@ -110,3 +114,10 @@ class OnnxFormat:
                 metadata[f"{name}.weights_sha256"] = weights.sha256
                 metadata[f"{name}.weights_licence"] = weights.info.weights_licence
         return metadata
+
+
+def _written_again(assembly: Assembly, precision: Precision) -> tuple[str, ...]:
+    """Return the stages that a precision changes; heads on the trunk are computed in float."""
+    if precision == "fp32":
+        return ()
+    return assembly.networks() if precisions.calibrated(precision) else assembly.weighted()

@@ -28,6 +28,7 @@ from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from classkinfy_export.errors import ExportError
+from classkinfy_export.formats.onnx import weights
 from classkinfy_export.formats.onnx.graph import IR_VERSION
 from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.quantization.calibration import Feed, Feeds
@@ -95,17 +96,19 @@ def quantize(
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
     rounded = [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
+    if float_excitation:
+        quantised = weights.keep(quantised, "weight_only_wi8_afp32")
     return quantised, {name: seen[name] for name in rounded}
 
 
 def _network(graph: onnx.GraphProto, *, float_excitation: bool) -> list[onnx.NodeProto]:
     """Return the nodes to quantise: convolutions, and what stands between them."""
-    weights = {tensor.name for tensor in graph.initializer}
+    constants = {tensor.name for tensor in graph.initializer}
     inside: set[str] = set()
     branch: set[str] = set()
     nodes = []
     for node in graph.node:
-        read = {name for name in node.input if name and name not in weights}
+        read = {name for name in node.input if name and name not in constants}
         convolution = node.op_type == "Conv" and _BACKBONE in node.input[1]
         if float_excitation and (node.op_type in _MEANS or read & branch):
             back = node.op_type == "Mul" and bool(read - branch) and bool(read & inside)
