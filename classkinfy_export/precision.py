@@ -15,7 +15,9 @@ part of the network, and what it is computed in. Its weights are kept as int8 al
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 Precision = Literal[
     "fp32",
@@ -57,10 +59,14 @@ _REFUSED = (
 )
 
 
-def refusal(name: str) -> str | None:
-    """Return why a precision that other tools offer is not offered, and what to take instead.
+def _offered(name: object) -> object:
+    """Refuse what is known to be bad; what is no precision at all is pydantic's to refuse."""
+    if isinstance(name, str):
+        for known, reason in _REFUSED:
+            if re.match(known, name):
+                raise ValueError(f"{name} is not offered: {reason}")
+    return name
 
-    Returns:
-        None of a name that nothing is known against.
-    """
-    return next((reason for known, reason in _REFUSED if re.match(known, name)), None)
+
+Offered = Annotated[Precision, BeforeValidator(_offered)]
+"""A precision that a recipe asks for: of one that other tools offer it is said why not."""

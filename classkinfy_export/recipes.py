@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from classkinfy_export.contract import (
     SCREEN_SMALLEST,
@@ -32,7 +25,7 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.precision import Precision, refusal
+from classkinfy_export.precision import Offered
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.tolerances import ParityRecipe
 
@@ -229,14 +222,6 @@ class CalibrationRecipe(_Frozen):
     """Another one draws other photos."""
 
 
-def _offered(name: object) -> object:
-    """Refuse a precision that is known to be bad; what is no precision at all is pydantic's."""
-    reason = refusal(name) if isinstance(name, str) else None
-    if reason is not None:
-        raise ValueError(f"{name} is not offered: {reason}")
-    return name
-
-
 class ExportRecipe(_Frozen):
     """What a bundle holds."""
 
@@ -255,9 +240,7 @@ class ExportRecipe(_Frozen):
     """Each has a bit of ``reasons``, an int32."""
     formats: tuple[FormatName, ...] = Field(("pytorch", "onnx", "litert"), min_length=1)
     forms: tuple[Form, ...] = Field(("staged", "fused"), min_length=1)
-    precisions: tuple[Annotated[Precision, BeforeValidator(_offered)], ...] = Field(
-        ("fp32",), min_length=1
-    )
+    precisions: tuple[Offered, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     """Of the precisions whose activations are quantised."""
     opset: int = Field(18, ge=18, le=20)
