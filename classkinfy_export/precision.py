@@ -33,6 +33,11 @@ def calibrated(precision: Precision) -> bool:
     return precision.startswith("static_")
 
 
+def rounded_by_photos(precision: Precision) -> bool:
+    """Whether weights are int8, which photos tell how to round, where there are any."""
+    return "_wi8" in precision
+
+
 def float_excitation(precision: Precision) -> bool:
     """Whether squeeze-and-excite branches are computed in float, beside int8 convolutions."""
     return "_se_fp32" in precision

@@ -29,7 +29,7 @@ from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError, RecipeError
 from classkinfy_export.frame import Pixels, list_images
 from classkinfy_export.parity import golden
-from classkinfy_export.precision import calibrated
+from classkinfy_export.precision import calibrated, rounded_by_photos
 from classkinfy_export.quantization import preparation
 from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.quantization.photos import Photos, Training, choose
@@ -236,14 +236,15 @@ def _photos(
 ) -> Photos | None:
     """Choose the photos to calibrate on; None where no precision takes any."""
     needing = [precision for precision in recipe.precisions if calibrated(precision)]
+    taking = [precision for precision in recipe.precisions if rounded_by_photos(precision)]
     if calibration is None and split is not None:
         raise RecipeError("--split tells which photos to calibrate on, and needs --calibration")
-    if calibration is not None and not needing:
+    if calibration is not None and not taking:
         raise RecipeError(
             "photos to calibrate on were given, and no precision of the recipe takes any",
             hint="add --set 'precisions=[fp32, static_wi8_ai8]'",
         )
-    if not needing:
+    if calibration is None and not needing:
         return None
     if calibration is None:
         raise RecipeError(

@@ -12,7 +12,7 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.precision import calibrated, float_excitation
+from classkinfy_export.precision import calibrated, float_excitation, rounded_by_photos
 from classkinfy_export.quantization import ranges
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe, FormatName
@@ -52,12 +52,12 @@ class LitertFormat:
             for precision in recipe.precisions:
                 file = name if precision == "fp32" else f"{name}.{precision}"
                 progress(f"litert: {file} ({', '.join(stages)})")
-                static = calibrated(precision)
-                if static not in converted:
-                    converted[static] = signatures.convert(ready[name] if static else stages)
+                rounded = rounded_by_photos(precision) and prepared is not None
+                if rounded not in converted:
+                    converted[rounded] = signatures.convert(ready[name] if rounded else stages)
                     gc.collect()
-                data, seen = converted[static], None
-                if static:
+                data, seen = converted[rounded], None
+                if calibrated(precision):
                     from classkinfy_export.formats.litert import quantize
 
                     assert prepared is not None

@@ -51,24 +51,30 @@ class OnnxFormat:
         for stage, module in assembly.modules.items():
             progress(f"onnx: {stage}")
             exported[stage] = graph.export(module, assembly.specs[stage], recipe.opset)
+        rounded: dict[str, onnx.ModelProto] = {}
         written = []
         for precision in recipe.precisions:
             stages, ranges = dict(exported), {}
             for stage in _written_again(assembly, precision):
                 progress(f"onnx: {stage}, {precision}")
+                spec, source = assembly.specs[stage], exported[stage]
+                if precisions.rounded_by_photos(precision) and prepared is not None:
+                    if stage in prepared.pixels and stage not in rounded:
+                        module = prepared.assembly.modules[stage]
+                        rounded[stage] = graph.export(module, spec, recipe.opset)
+                    source = rounded.get(stage, source)
                 if precisions.calibrated(precision):
                     assert prepared is not None
-                    spec = assembly.specs[stage]
                     feeds = prepared.calibration.feeds(spec)
                     stages[stage], ranges[stage] = quantize.quantize(
-                        graph.export(prepared.assembly.modules[stage], spec, recipe.opset),
+                        source,
                         feeds,
                         prepared.pixels[stage],
                         float_excitation=precisions.float_excitation(precision),
                     )
                     prepared.calibration.note(f"{self.name} {stage}/", feeds, ranges[stage])
                 else:
-                    stages[stage] = weights.keep(exported[stage], precision)
+                    stages[stage] = weights.keep(source, precision)
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")
