@@ -27,6 +27,7 @@ LEVELS = 127
 """Of a weight's magnitude."""
 _DAMPING = 0.01
 """Of the mean variance, added to each: inputs that no photo tells apart."""
+_BLOCK = 64
 _POSITIONS = 400
 """Of a layer, in each photo, about so many are looked at."""
 
@@ -78,15 +79,21 @@ def _round(weight: Tensor, variation: Tensor) -> Tensor:
     inverse = torch.linalg.inv(variation + damping[:, None, None] * torch.eye(width))
     factor = torch.linalg.cholesky(inverse, upper=True)
     rest, result = weight.clone(), torch.empty_like(weight)
-    for column in range(width):
-        value = rest[:, :, column : column + 1]
-        level = torch.round(value / step).clamp(-LEVELS, LEVELS)
-        # The largest keeps its place: it is what formats take the scale from.
-        pinned = torch.sign(weight[:, :, column : column + 1]) * LEVELS
-        level = torch.where(place == column, pinned, level)
-        result[:, :, column : column + 1] = level * step
-        error = (value - level * step) / factor[:, None, column, column, None]
-        rest[:, :, column + 1 :] -= error * factor[:, None, column, column + 1 :]
+    # The rest of a block is mended weight by weight, what is behind it once for all of the block.
+    for start in range(0, width, _BLOCK):
+        stop = min(start + _BLOCK, width)
+        errors = torch.zeros_like(weight[:, :, start:stop])
+        for column in range(start, stop):
+            value = rest[:, :, column : column + 1]
+            level = torch.round(value / step).clamp(-LEVELS, LEVELS)
+            # The largest keeps its place: it is what formats take the scale from.
+            pinned = torch.sign(weight[:, :, column : column + 1]) * LEVELS
+            level = torch.where(place == column, pinned, level)
+            result[:, :, column : column + 1] = level * step
+            error = (value - level * step) / factor[:, None, column, column, None]
+            rest[:, :, column + 1 : stop] -= error * factor[:, None, column, column + 1 : stop]
+            errors[:, :, column - start : column - start + 1] = error
+        rest[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
     return result
 
 
