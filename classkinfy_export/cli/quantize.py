@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Add quantised models to a bundle: a new bundle, as 'export' would have written it.
 
-    Example: [bold]classkinfy quantize bundle --out smaller --calibration HAM10000
+    Example: [bold]classkinfy quantize bundle --out quantised --calibration HAM10000
     --split runs/mobile/split.csv[/]
     """
     opened = Bundle.open(bundle)
