@@ -40,14 +40,17 @@ class Resize(nn.Module):
 
 
 class _Axis(nn.Module):
-    """Weighted sums along one axis, in units of ``1 / WEIGHT_SCALE``."""
+    """Weighted sums along one axis, of levels in steps of ``1 / WEIGHT_SCALE``.
+
+    In these units float32 is as exact as in whole numbers, and half precision does not overflow.
+    """
 
     def __init__(self, in_size: int, out_size: int, dim: int) -> None:
         super().__init__()
         self.dim = dim
         self.reach: list[tuple[int, int]] = []
         """First input of each block, and how many."""
-        weights = torch.from_numpy(resampling.matrix(in_size, out_size))
+        weights = torch.from_numpy(resampling.matrix(in_size, out_size)) / resampling.WEIGHT_SCALE
         for number, block in enumerate(weights.tensor_split(min(_BLOCKS, out_size))):
             read = block.any(dim=0).nonzero()
             first, last = int(read[0]), int(read[-1])
@@ -66,4 +69,4 @@ class _Axis(nn.Module):
 
 
 def _to_level(total: Tensor) -> Tensor:
-    return torch.floor((total + resampling.WEIGHT_SCALE // 2) * (1.0 / resampling.WEIGHT_SCALE))
+    return torch.floor(total + 0.5)

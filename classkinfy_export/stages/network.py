@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import CheckpointError
+from classkinfy_export.stages.pooling import bound_sums
 
 _MLP_WIDTH = 128
 
@@ -42,6 +43,7 @@ class Network(nn.Module):
             raise CheckpointError(
                 f"{spec.architecture} does not take drop_path", hint="leave network.drop_path out"
             ) from error
+        bound_sums(self.backbone)
         # Some networks widen what they pooled before they give it.
         widened = getattr(self.backbone, "head_hidden_size", None)
         self.embedding_width = int(widened or getattr(self.backbone, "num_features"))  # noqa: B009

@@ -77,3 +77,23 @@ def test_the_order_of_summation_changes_no_bit(pictures: dict[str, npt.NDArray[n
 
 def test_weights_are_no_part_of_a_checkpoint() -> None:
     assert Resize(CAPTURE, (224, 224)).state_dict() == {}
+
+
+def test_nothing_on_the_way_leaves_half_precisions_range(
+    pictures: dict[str, npt.NDArray[np.uint8]],
+) -> None:
+    module = Resize(CAPTURE, (240, 240))
+    given = torch.from_numpy(pictures["white"]).permute(2, 0, 1)[None].float()
+    program = torch.export.export(module, (given,)).run_decompositions()
+    reached: list[float] = []
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> object:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor):
+                reached.append(float(value.abs().max()))
+            return value
+
+    Recorder(program.module()).run(given)
+    assert len(reached) > 20
+    assert max(reached) == 255.5
