@@ -12,7 +12,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.export import Sources
-from classkinfy_export.precision import calibrated
+from classkinfy_export.precision import rounded_by_photos
 from classkinfy_export.quantization.photos import Training
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.pytorch import read_weights
@@ -41,8 +41,8 @@ def quantize(
 ) -> Quantised:
     """Write a bundle that holds more precisions than another: as ``export`` would have written it.
 
-    All that are calibrated are calibrated anew, also those that the bundle holds already: a bundle
-    has one calibration set.
+    All whose weights are int8 are made anew, also those that the bundle holds already: a bundle has
+    one calibration set.
 
     The run's accuracy is of these very weights in float, and is carried over where the bundle's
     card, which is pinned, tells the same figures. Other evidence is of the files of the old bundle.
@@ -100,7 +100,7 @@ def _recipe(bundle: Bundle, precisions: Sequence[str], overrides: tuple[str, ...
                 f"{field} of a bundle cannot be changed by quantising it",
                 hint=f"{' and '.join(_OTHERWISE)} can; export the run again for anything else",
             )
-    if new.precisions == old.precisions and not any(map(calibrated, new.precisions)):
+    if new.precisions == old.precisions and not any(map(rounded_by_photos, new.precisions)):
         raise RecipeError(
             f"{name} holds {', '.join(old.precisions)} already",
             hint="name a --precision that it does not hold",
