@@ -7,18 +7,41 @@ from typing import Annotated
 
 import typer
 
+from classkinfy_export import precision as precisions
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
+from classkinfy_export.errors import GateFailedError
+from classkinfy_export.frame import choose, list_images
+from classkinfy_export.parity import half_range
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: folder or .ckb.")]
 
 
-def command(bundle: BundlePath, json: terminal.Json = False) -> None:
+def command(
+    bundle: BundlePath,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            "--half-range",
+            metavar="PHOTOS",
+            help="Tell instead, on photos, what a GPU in half precision would not hold.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Evenly spaced photos, at most so many.")] = 128,
+    precision: terminal.Precision = "fp32",
+    json: terminal.Json = False,
+) -> None:
     """Show stages, tensors, sizes, licences and evidence, after checking every hash.
 
-    Example: [bold]classkinfy inspect bundle[/]
+    With --half-range, run the LiteRT networks operator by operator on photos, and show how near
+    every sum comes to the largest number of half precision. Exit code 1 when one comes too near.
+
+    Example: [bold]classkinfy inspect bundle --half-range photos[/]
     """
     opened = Bundle.open(bundle)
+    if photos is not None:
+        _half_range(opened, choose(list_images(photos), limit), precision, json)
+        return
     manifest = opened.manifest
     evidence = opened.evidence()
     if json:
@@ -63,4 +86,48 @@ def command(bundle: BundlePath, json: terminal.Json = False) -> None:
         for name, content in evidence.items()
     )
     terminal.out.print(f"evidence: {terminal.plain(shown) or 'none'}")
+    terminal.disclaim()
+
+
+def _half_range(
+    bundle: Bundle, photos: list[Path], precision: precisions.Precision, json: bool
+) -> None:
+    with terminal.progress() as report:
+        found = half_range.check(
+            bundle,
+            photos,
+            precision=precision,
+            progress=lambda done, total: report("half precision", done, total),
+        )
+    unsafe = found.unsafe()
+    if json:
+        terminal.emit({**found.model_dump(mode="json"), "passed": not unsafe})
+    else:
+        _show(found)
+    if unsafe:
+        worst = min(unsafe, key=lambda row: row.headroom)
+        raise GateFailedError(
+            f"{len(unsafe)} operators come too near to {half_range.LARGEST:,.0f}, the largest "
+            f"number of half precision: stage {worst.stage}, {worst.operator} {worst.tensor} "
+            f"reaches {worst.largest:,.0f}, and {half_range.HEADROOM:g} times as much must fit",
+            hint="keep this bundle off GPU delegates",
+        )
+
+
+def _show(found: half_range.HalfRange) -> None:
+    made = terminal.table(
+        f"The largest numbers on {found.images} photos",
+        *("stage", "operator", "tensor", "module", ">terms", ">largest", ">headroom", ""),
+    )
+    unsafe = found.unsafe()
+    for row in found.rows:
+        verdict = "[green]fits[/]" if row.stage in found.networks else "for the CPU"
+        made.add_row(
+            *(terminal.plain(cell) for cell in (row.stage, row.operator, row.tensor, row.module)),
+            str(row.terms),
+            f"{row.largest:,.1f}",
+            f"{row.headroom:,.4g}x",
+            "[bold red]TOO NEAR[/]" if row in unsafe else verdict,
+        )
+    terminal.out.print(made)
     terminal.disclaim()
