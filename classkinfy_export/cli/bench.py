@@ -23,6 +23,7 @@ def command(
     runtimes: Annotated[
         str | None, typer.Option(help="Comma-separated; by default those that an app has.")
     ] = None,
+    precision: terminal.Precision = "fp32",
     threads: Annotated[str, typer.Option(help="Thread counts, comma-separated.")] = "1,2",
     n: Annotated[int, typer.Option("--n", min=3, help="Timed answers a configuration.")] = 60,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them.")] = 5,
@@ -61,6 +62,7 @@ def command(
         result = bench(
             opened,
             names=names,
+            precision=precision,
             threads=counts,
             n=n,
             warmup=warmup,
@@ -72,7 +74,7 @@ def command(
         terminal.emit(document)
     else:
         show(result)
-    if names is None:
+    if names is None and precision == "fp32":
         terminal.keep_evidence(opened, "latency", document)
 
 
@@ -148,7 +150,7 @@ def _cost(row: StageCost | None, old: dict[tuple[str, str, str], int]) -> str:
 def show(result: LatencyReport) -> None:
     """Print a report as a table."""
     shown = terminal.table(
-        f"Measured on {result.conditions['cpu']}, ms",
+        f"{result.precision}, measured on {result.conditions['cpu']}, ms",
         "runtime",
         "form",
         ">threads",

@@ -22,11 +22,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export import __version__, machine, runtimes
-from classkinfy_export.bundle.manifest import PIPELINE
+from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.frame import Pixels, frame
+from classkinfy_export.precision import Precision
 from classkinfy_export.recipes import Form
 
 Progress = Callable[[int, int], None]
@@ -64,7 +65,7 @@ class Latency(_Frozen):
     added_mib: float
     """Peak less what the process held before it opened the bundle."""
     model_mib: float
-    """Size of the model files of this runtime and form, all graders included."""
+    """Size of the model files of this runtime, form and precision, all graders included."""
     speedup: float | None
     """p50 of staged PyTorch on as many threads, in the same run, over this p50."""
     spread: float
@@ -77,6 +78,8 @@ class LatencyReport(_Frozen):
 
     bundle: str
     manifest_sha256: str
+    precision: Precision = "fp32"
+    """Of all but the baseline, which is always fp32."""
     image: str
     warmup: int
     rounds: int
@@ -89,6 +92,7 @@ def bench(
     bundle: Bundle,
     *,
     names: Sequence[str] | None = None,
+    precision: Precision = "fp32",
     threads: Sequence[int] = (1, 2),
     n: int = 60,
     warmup: int = 5,
@@ -101,6 +105,7 @@ def bench(
     Args:
         bundle: an opened bundle.
         names: runtimes; None means all that are installed and that it holds a format for.
+        precision: of the models; of PyTorch, the baseline, it is fp32 whatever is asked.
         threads: thread counts to measure.
         n: answers to time for each configuration, over all rounds.
         warmup: answers before them, in each round.
@@ -109,10 +114,16 @@ def bench(
         progress: called with (done, total) processes.
 
     Raises:
-        BundleError: no runtime can run it.
+        BundleError: no runtime can run it, or it does not hold the precision.
         ClasskinfyError: a measuring process failed.
     """
-    configurations, not_run = _configurations(bundle, names, threads)
+    held = dict.fromkeys(model.precision for model in bundle.manifest.models)
+    if precision not in held:
+        raise BundleError(
+            f"the bundle holds no {precision}",
+            hint=f"it holds {', '.join(held)}: pass --precision, or export with another recipe",
+        )
+    configurations, not_run = _configurations(bundle, names, precision, threads)
     if not configurations:
         raise BundleError(
             "no installed runtime can run this bundle",
@@ -131,7 +142,7 @@ def bench(
         for _ in range(rounds):
             for configuration in configurations:
                 results[configuration].append(
-                    _spawn(bundle, path, configuration, warmup, max(1, n // rounds))
+                    _spawn(bundle, path, configuration, precision, warmup, max(1, n // rounds))
                 )
                 done += 1
                 progress(done, total)
@@ -143,11 +154,13 @@ def bench(
     return LatencyReport(
         bundle=bundle.manifest.name,
         manifest_sha256=bundle.sha256,
+        precision=precision,
         image=source,
         warmup=warmup,
         rounds=rounds,
         rows=tuple(
-            _row(bundle, key, measured, baselines.get(key[2])) for key, measured in results.items()
+            _row(bundle, key, precision, measured, baselines.get(key[2]))
+            for key, measured in results.items()
         ),
         not_run=not_run,
         conditions=_conditions(),
@@ -155,16 +168,16 @@ def bench(
 
 
 def _configurations(
-    bundle: Bundle, names: Sequence[str] | None, threads: Sequence[int]
+    bundle: Bundle, names: Sequence[str] | None, precision: Precision, threads: Sequence[int]
 ) -> tuple[list[tuple[str, Form, int]], dict[str, str]]:
     found: list[tuple[str, Form, int]] = []
     not_run = {}
     for name in names or _TIMED:
         runtime = runtimes.get(name)
-        held = [m for m in bundle.manifest.models if m.format == runtime.format]
+        held = _models(bundle, name, precision)
         if not held:
             if names:
-                not_run[name] = f"the bundle holds no {runtime.format}"
+                not_run[name] = f"the bundle holds no {runtime.format} {precision}"
             continue
         if runtime.version() is None:
             not_run[name] = f"not installed: {runtime.hint()}"
@@ -181,7 +194,12 @@ def _configurations(
 
 
 def _spawn(
-    bundle: Bundle, image: Path, configuration: tuple[str, Form, int], warmup: int, n: int
+    bundle: Bundle,
+    image: Path,
+    configuration: tuple[str, Form, int],
+    precision: Precision,
+    warmup: int,
+    n: int,
 ) -> dict[str, Any]:
     runtime, form, threads = configuration
     arguments = {
@@ -189,6 +207,7 @@ def _spawn(
         "image_path": str(image),
         "runtime": runtime,
         "form": form,
+        "precision": _precision(runtime, precision),
         "threads": threads,
         "warmup": warmup,
         "n": n,
@@ -205,6 +224,7 @@ def _spawn(
 def _row(
     bundle: Bundle,
     key: tuple[str, Form, int],
+    precision: Precision,
     measured: list[dict[str, Any]],
     baseline: float | None,
 ) -> Latency:
@@ -236,7 +256,7 @@ def _row(
         peak_mib=median("peak_bytes") / 2**20,
         added_mib=float(np.median([m["peak_bytes"] - m["baseline_bytes"] for m in measured]))
         / 2**20,
-        model_mib=_model_bytes(bundle, runtime, form) / 2**20,
+        model_mib=_model_bytes(bundle, runtime, form, precision) / 2**20,
         speedup=baseline / p50 if baseline is not None else None,
         spread=spread,
         noisy=spread > _NOISE,
@@ -253,13 +273,21 @@ def _all(measured: list[dict[str, Any]], name: str) -> list[float]:
     return [value for one in measured for value in one[name]]
 
 
-def _model_bytes(bundle: Bundle, runtime: str, form: Form) -> int:
-    wanted = runtimes.get(runtime).format
+def _precision(runtime: str, asked: Precision) -> Precision:
+    return "fp32" if runtime == BASELINE else asked
+
+
+def _models(bundle: Bundle, runtime: str, asked: Precision) -> list[ModelFile]:
+    """Return the files of a runtime's format, in the precision that it is measured in."""
+    wanted = runtimes.get(runtime).format, _precision(runtime, asked)
+    return [model for model in bundle.manifest.models if (model.format, model.precision) == wanted]
+
+
+def _model_bytes(bundle: Bundle, runtime: str, form: Form, precision: Precision) -> int:
     paths = {
         model.path
-        for model in bundle.manifest.models
-        if model.format == wanted
-        and (PIPELINE in model.entries if form == "fused" else set(model.entries) - {PIPELINE})
+        for model in _models(bundle, runtime, precision)
+        if (PIPELINE in model.entries if form == "fused" else set(model.entries) - {PIPELINE})
     }
     return sum(bundle.manifest.files[path].size_bytes for path in paths)
 

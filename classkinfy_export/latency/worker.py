@@ -18,11 +18,19 @@ import numpy as np
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.precision import Precision
 from classkinfy_export.runtimes.session import Session
 
 
 def measure(
-    bundle_path: str, image_path: str, runtime: str, form: str, threads: int, warmup: int, n: int
+    bundle_path: str,
+    image_path: str,
+    runtime: str,
+    form: str,
+    threads: int,
+    warmup: int,
+    n: int,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Open, answer once, warm up, then time n answers.
 
@@ -34,6 +42,7 @@ def measure(
         threads: within an operator.
         warmup: answers that are not counted.
         n: answers that are.
+        precision: of the models.
 
     Returns:
         times in ms, memory in bytes.
@@ -44,7 +53,7 @@ def measure(
     bundle = Bundle.open(bundle_path)
     opened = time.perf_counter()
     session = Session(
-        runtimes.get(runtime).open(bundle, threads=threads),
+        runtimes.get(runtime).open(bundle, precision=precision, threads=threads),
         "fused" if form == "fused" else "staged",
     )
     for stage in ("pipeline",) if form == "fused" else bundle.manifest.unrouted:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +42,57 @@ def test_every_configuration_is_measured_in_a_process_of_its_own(trunk_bundle: P
     files = {p.stem: p.stat().st_size for p in (trunk_bundle / "models/onnx").glob("*.onnx")}
     assert fused.model_mib == pytest.approx(files.pop("pipeline") / 2**20)
     assert staged.model_mib == pytest.approx(sum(files.values()) / 2**20)
+
+
+def test_a_precision_is_measured_by_its_own_files_alone(light_bundle: Path) -> None:
+    bundle = Bundle.open(light_bundle)
+    models = light_bundle / "models" / "onnx"
+    for precision, beside in (("fp32", ""), ("fp16", ".fp16")):
+        report = bench(
+            bundle, names=["onnxruntime"], precision=precision, threads=(1,), n=3, rounds=1
+        )
+        assert report.precision == precision
+        staged, fused = report.rows
+        assert fused.model_mib == pytest.approx(
+            (models / f"pipeline{beside}.onnx").stat().st_size / 2**20
+        )
+        own = [f"{n}{beside}" for n in ("classify", "grade_akiec", "grade_mel", "grade_nv")]
+        sizes = [(models / f"{n}.onnx").stat().st_size for n in ("prepare", "screen", *own)]
+        assert staged.model_mib == pytest.approx(sum(sizes) / 2**20)
+    with pytest.raises(BundleError, match=r"no static_wi8_ai8: it holds fp32, fp16, weight_only"):
+        bench(bundle, precision="static_wi8_ai8")
+
+
+def test_the_baseline_is_fp32_whatever_is_measured(
+    light_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from classkinfy_export.latency import host
+
+    asked = {}
+
+    def fake(command: list[str], **_: object) -> SimpleNamespace:
+        given = json.loads(command[-1])
+        asked[given["runtime"], given["form"]] = given["precision"]
+        times = {"latency_ms": [1.0], "stages_ms": {"pipeline": [1.0]}, "diagnosis": 4}
+        others = ("load_ms", "first_ms", "cold_start_ms", "peak_bytes", "baseline_bytes")
+        return SimpleNamespace(
+            returncode=0, stdout=json.dumps({**times, **dict.fromkeys(others, 1.0)})
+        )
+
+    monkeypatch.setattr(host, "subprocess", SimpleNamespace(run=fake))
+    bench(
+        Bundle.open(light_bundle),
+        names=["pytorch", "litert"],
+        precision="fp16",
+        threads=(1,),
+        n=1,
+        rounds=1,
+    )
+    assert asked == {
+        ("pytorch", "staged"): "fp32",
+        ("litert", "staged"): "fp16",
+        ("litert", "fused"): "fp16",
+    }
 
 
 def test_percentiles_are_numpys_over_all_rounds(
