@@ -79,7 +79,7 @@ def test_the_baseline_is_fp32_whatever_is_measured(
             returncode=0, stdout=json.dumps({**times, **dict.fromkeys(others, 1.0)})
         )
 
-    monkeypatch.setattr(host.subprocess, "run", fake)
+    monkeypatch.setattr(host, "subprocess", SimpleNamespace(run=fake))
     bench(
         Bundle.open(light_bundle),
         names=["pytorch", "litert"],
