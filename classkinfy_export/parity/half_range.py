@@ -68,8 +68,8 @@ class HalfRange(BaseModel):
     images: int
     wanted: float = HEADROOM
     networks: tuple[str, ...]
-    """The stages that must fit. Others compute in whole numbers up to 2**24, exactly: their place
-    is the CPU, whatever they reach."""
+    """The stages that must fit. Others count in whole numbers up to 2**24 and measure with larger
+    ones: their place is the CPU, whatever they reach."""
     rows: tuple[Row, ...]
     """Of a network every sum, its largest value, and whatever has not the headroom wanted; of
     another stage what has the least."""
