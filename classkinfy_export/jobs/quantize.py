@@ -74,6 +74,12 @@ def quantize(
             f"{bundle.path.name} holds no PyTorch weights to quantise",
             hint="export the run again, with pytorch among the recipe's formats",
         )
+    held = [precision for precision in recipe.precisions if rounded_by_photos(precision)]
+    if bundle.manifest.calibration is not None and calibration is None:
+        raise RecipeError(
+            f"{bundle.path.name} holds {held[0]}, which is made anew, and from photos",
+            hint="give --calibration, as when it was made",
+        )
     sources = _sources(bundle)
     made = export.export(
         sources,

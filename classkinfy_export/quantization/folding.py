@@ -6,12 +6,25 @@ import copy
 from collections.abc import Iterator
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from classkinfy_export.errors import ExportError
 from classkinfy_export.stages.network import Network
 
 _WHITE = 255.0
+_SAME = 1e-3
+"""Of the embedding: how far a folded network may be from what it was."""
+
+
+def plain(module: nn.Module) -> bool:
+    """Whether a module convolves with the very weights that it holds, padded with zeros."""
+    return (
+        type(module) in (nn.Conv2d, Conv2dSame)
+        and getattr(module, "padding_mode", "") == "zeros"
+        and not isinstance(getattr(module, "padding", ""), str)
+    )
 
 
 def input_range(network: Network) -> tuple[float, float]:
@@ -30,7 +43,8 @@ def align(network: Network) -> None:
 
     Args:
         network: batch norm folded. One whose channels are scaled unequally is left as it is: no
-            scale that they share holds all their levels.
+            scale that they share holds all their levels; and so is one whose pixels go elsewhere
+            than into one convolution.
     """
     steps = network.scale.flatten()
     zeros = -network.shift.flatten() / steps
@@ -38,8 +52,10 @@ def align(network: Network) -> None:
         return
     step, level = steps[0], torch.floor(zeros[0] + 0.5)
     moved = -level * step - network.shift.flatten()[0]
-    first = next(m for m in network.backbone.modules() if isinstance(m, nn.Conv2d))
-    assert first.bias is not None
+    reading = _reading_pixels(network)
+    first = reading[0] if len(reading) == 1 else None
+    if not isinstance(first, nn.Conv2d) or not plain(first) or first.bias is None:
+        return
     with torch.no_grad():
         network.shift += moved
         first.bias -= (first.weight.double().sum(dim=(1, 2, 3)) * moved).float()
@@ -50,6 +66,9 @@ def fold(network: Network) -> Network:
 
     Args:
         network: left as it is.
+
+    Raises:
+        ExportError: the network is another one then, for it uses what a norm reads elsewhere too.
     """
     folded = copy.deepcopy(network).eval()
     for parent, name, norm, convolution in list(_normalised(folded)):
@@ -57,7 +76,40 @@ def fold(network: Network) -> Network:
         convolution.weight, convolution.bias = fused.weight, fused.bias
         rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part]
         setattr(parent, name, nn.Sequential(*rest))
+    side = network.spec.input_size
+    levels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * _WHITE
+    with torch.no_grad():
+        before, after = network.embed(levels), folded.embed(levels)
+    away = float((after - before).norm() / before.norm())
+    if not away <= _SAME:
+        raise ExportError(
+            f"{network.spec.architecture} is another network with batch norm folded: its embedding "
+            f"differs by {away:.1%}",
+            hint="leave int8 out of precisions; fp16 needs no folding",
+        )
     return folded
+
+
+def _reading_pixels(network: Network) -> list[nn.Module]:
+    """Return the modules that read the normalised pixels themselves."""
+    given: list[Tensor] = []
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module is network.backbone:
+            given.append(inputs[0])
+        elif not any(module.children()) and inputs and inputs[0] is given[0]:
+            found.append(module)
+
+    hooks = [m.register_forward_pre_hook(note) for m in network.backbone.modules()]
+    side = network.spec.input_size
+    try:
+        with torch.no_grad():
+            network.embed(torch.zeros(1, 3, side, side))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _normalised(network: Network) -> Iterator[tuple[nn.Module, str, nn.BatchNorm2d, nn.Conv2d]]:
@@ -67,7 +119,8 @@ def _normalised(network: Network) -> Iterator[tuple[nn.Module, str, nn.BatchNorm
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
-            written[id(output)] = (module, output)  # held, so that no id is given twice
+            if plain(module):
+                written[id(output)] = (module, output)  # held, so that no id is given twice
         elif id(inputs[0]) in written:
             pairs[module] = written[id(inputs[0])][0]
 

@@ -17,16 +17,20 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from classkinfy_export.quantization.folding import fold
+from classkinfy_export.quantization.folding import fold, plain
 from classkinfy_export.stages.network import Network
 
 LEVELS = 127
 """Of a weight's magnitude."""
 _DAMPING = 0.01
 """Of the mean variance, added to each: inputs that no photo tells apart."""
+_NOISE = 1e-6
+"""Of the mean square: what float32 inputs vary by, where they do not."""
+_LEAST = 1e-12
 _BLOCK = 64
 _POSITIONS = 400
 """Of a layer, in each photo, about so many are looked at."""
@@ -50,15 +54,23 @@ def rounded(network: Network, levels: Iterable[Tensor]) -> Network:
         levels: float32 [1, 3, s, s], 0..255, one for each calibration photo.
     """
     result = fold(network)
-    convolutions = [m for m in result.backbone.modules() if isinstance(m, nn.Conv2d)]
+    convolutions = [
+        m
+        for m in result.backbone.modules()
+        if isinstance(m, nn.Conv2d) and plain(m) and m.dilation == (1, 1)
+    ]
     for convolution, seen in _watch(result, convolutions, levels).items():
         mean = seen.sums / seen.positions
         # The bias takes the mean of the error, so only what varies is to be made small.
         variation = seen.products / seen.positions - mean[:, :, None] * mean[:, None, :]
+        alone = variation.diagonal(dim1=1, dim2=2).clamp(min=0.0)
         if seen.positions < mean.shape[1]:  # too few to tell how inputs vary together
-            variation = torch.diag_embed(variation.diagonal(dim1=1, dim2=2))
+            variation = torch.diag_embed(alone)
         weight = convolution.weight.detach().double()
         grouped = weight.reshape(convolution.groups, -1, mean.shape[1])
+        floor = _NOISE * (mean**2).mean(dim=1)
+        damped = torch.maximum(_DAMPING * alone.mean(dim=1), floor) + _LEAST
+        variation = variation + damped[:, None, None] * torch.eye(mean.shape[1])
         quantised = _round(grouped, variation)
         with torch.no_grad():
             error = ((grouped - quantised) * mean[:, None, :]).sum(dim=2).reshape(-1)
@@ -74,10 +86,7 @@ def _round(weight: Tensor, variation: Tensor) -> Tensor:
     largest, place = weight.abs().max(dim=2, keepdim=True)
     step = torch.where(largest > 0, largest / LEVELS, 1.0)
     width = weight.shape[2]
-    diagonal = variation.diagonal(dim1=1, dim2=2)
-    damping = _DAMPING * diagonal.mean(dim=1) + torch.finfo(torch.float32).tiny
-    inverse = torch.linalg.inv(variation + damping[:, None, None] * torch.eye(width))
-    factor = torch.linalg.cholesky(inverse, upper=True)
+    factor = torch.linalg.cholesky(torch.linalg.inv(variation), upper=True)
     rest, result = weight.clone(), torch.empty_like(weight)
     # The rest of a block is mended weight by weight, what is behind it once for all of the block.
     for start in range(0, width, _BLOCK):
@@ -105,10 +114,10 @@ def _watch(
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, nn.Conv2d)
-        kernels = _kernels(module, inputs[0])
+        kernels = _kernels(module, inputs[0]).double()
         before = seen.get(module)
-        count, sums = kernels.shape[2], kernels.sum(dim=2).double()
-        products = (kernels @ kernels.transpose(1, 2)).double()
+        count, sums = kernels.shape[2], kernels.sum(dim=2)
+        products = kernels @ kernels.transpose(1, 2)
         if before is not None:
             count += before.positions
             sums, products = sums + before.sums, products + before.products
@@ -129,8 +138,9 @@ def _kernels(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
     """Return what a convolution's kernels see: float32 [groups, k, positions]."""
     size, stride = convolution.kernel_size, convolution.stride
     padding = convolution.padding
-    if isinstance(padding, str) or type(convolution) is not nn.Conv2d:
-        # timm's own, padded as TensorFlow pads: unevenly, where the stride asks for it.
+    assert not isinstance(padding, str)
+    if isinstance(convolution, Conv2dSame):
+        # Padded as TensorFlow pads: unevenly, where the stride asks for it.
         inputs = pad_same(inputs, list(size), list(stride))
     else:
         inputs = F.pad(inputs, (padding[1], padding[1], padding[0], padding[0]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.data import synthetic
+from classkinfy_export.errors import ExportError
 from classkinfy_export.quantization import rounding
 from classkinfy_export.quantization.folding import align, fold, input_range
 from classkinfy_export.quantization.rounding import rounded
@@ -128,3 +129,29 @@ def test_aligned_pixels_have_codes_of_their_own(network: Network, photos: list[T
     stem = [convolutions(n)["conv_stem"](photos[0] * n.scale + n.shift) for n in (folded, aligned)]
     difference = (stem[0] - stem[1]).detach().abs()[:, :, 1:-1, 1:-1]
     assert float(difference.max()) < 1e-4
+
+
+def test_photos_that_are_all_alike_are_no_error(network: Network, photos: list[Tensor]) -> None:
+    alike = rounded(network, photos[:1] * 2)
+    assert noise(network, alike, photos[:1]) < 0.1
+
+
+def test_a_norm_that_is_read_beside_is_not_folded_in_silence() -> None:
+    """In coatnet a shortcut reads what a norm reads too."""
+    torch.manual_seed(0)
+    made = Network(NetworkSpec(architecture="coatnet_pico_rw_224", input_size=224, outputs=7))
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0.0, 0.5)
+    with pytest.raises(ExportError, match="another network with batch norm folded"):
+        fold(made.eval())
+
+
+def test_pixels_that_two_convolutions_read_are_not_aligned() -> None:
+    torch.manual_seed(0)
+    half = (0.5, 0.5, 0.5)
+    spec = NetworkSpec(architecture="repvgg_a0", input_size=SIDE, outputs=7, mean=half, std=half)
+    folded = fold(Network(spec).eval())
+    before = folded.shift.clone()
+    align(folded)
+    assert torch.equal(folded.shift, before)

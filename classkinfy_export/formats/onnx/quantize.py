@@ -39,6 +39,8 @@ _BACKBONE = ".network.backbone."
 _FOLLOWING = ("Add", "Clip", "Relu", "Sigmoid", "Mul")
 """Quantised too, where all that they read is."""
 _TYPES = ("Conv", *_FOLLOWING)
+_EXCITATION = ".se."
+"""In the names of the weights of a squeeze-and-excite branch."""
 _MEANS = ("ReduceMean", "GlobalAveragePool")
 
 
@@ -97,7 +99,7 @@ def quantize(
     del quantised.metadata_props[:]
     rounded = [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
     if float_excitation:
-        quantised = weights.keep(quantised, "weight_only_wi8_afp32")
+        quantised = weights.keep(quantised, "weight_only_wi8_afp32", within=_EXCITATION)
     return quantised, {name: seen[name] for name in rounded}
 
 
