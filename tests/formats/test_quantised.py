@@ -56,6 +56,7 @@ def test_weights_are_rounded_to_127_steps_of_each_channels_largest(quantised_bun
     makers = {node.output[0]: node for node in found.node}
     convolutions = [node for node in found.node if node.op_type == "Conv"]
     assert convolutions
+    furthest = 0.0
     for node in convolutions:
         dequantise = makers[node.input[1]]
         assert dequantise.op_type == "DequantizeLinear", "no convolution stayed float"
@@ -68,7 +69,8 @@ def test_weights_are_rounded_to_127_steps_of_each_channels_largest(quantised_bun
         # Not each to the nearest, but near it: one makes good what another has lost.
         away = np.abs(codes - weights / scale[:, None, None, None])
         assert away.mean() < 1.0
-        assert away.max() > 0.51
+        furthest = max(furthest, float(away.max()))
+    assert furthest > 0.51
 
 
 def test_the_resize_and_whatever_is_not_a_network_are_the_same_floats(
