@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from tiny_bundle import CAPTURE, SIZE, TAXONOMY, make_bundle
 from torch import Tensor, nn
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from classkinfy_export import contract
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.cli import terminal
 from classkinfy_export.cli.app import app
 from classkinfy_export.errors import BundleError
 from classkinfy_export.formats.litert import signatures
@@ -94,6 +95,14 @@ def in_two_steps(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return made(tmp_path_factory.mktemp("half") / "two", plane_mean)
 
 
+@pytest.fixture
+def inspect() -> Iterator[Callable[..., Result]]:
+    """Run ``classkinfy inspect``, and close the console that showed its progress."""
+    yield lambda *arguments: CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+    terminal._stderr().file.close()
+    terminal._stderr.cache_clear()
+
+
 def planes(photos: Path) -> np.ndarray:
     """What the classifier adds up, float64 [photos, h, w, 3]."""
     images = [np.asarray(Image.open(path), np.float64) for path in sorted(photos.iterdir())]
@@ -163,21 +172,17 @@ def test_a_plane_in_one_step_is_unsafe_and_in_two_is_safe(
 
 
 def test_inspect_tells_and_fails_where_a_network_comes_too_near(
-    in_one_step: Bundle, in_two_steps: Bundle, photos: Path
+    in_one_step: Bundle, in_two_steps: Bundle, photos: Path, inspect: Callable[..., Result]
 ) -> None:
-    ran = CliRunner().invoke(
-        app, ["inspect", str(in_one_step.path), "--half-range", str(photos), "--json"]
-    )
+    ran = inspect(in_one_step.path, "--half-range", photos, "--json")
     assert ran.exit_code == 1
     document = json.loads(ran.stdout)
     assert document["passed"] is False
     assert document["manifest_sha256"] == in_one_step.sha256
-    ran = CliRunner().invoke(app, ["inspect", str(in_one_step.path), "--half-range", str(photos)])
+    ran = inspect(in_one_step.path, "--half-range", photos)
     assert ran.exit_code == 1
     assert "TOO NEAR" in ran.stdout
-    ran = CliRunner().invoke(
-        app, ["inspect", str(in_two_steps.path), "--half-range", str(photos), "--limit", "1"]
-    )
+    ran = inspect(in_two_steps.path, "--half-range", photos, "--limit", 1)
     assert ran.exit_code == 0
     assert "TOO NEAR" not in ran.stdout
     assert "on 1 photos" in ran.stdout
