@@ -393,15 +393,16 @@ def test_a_file_without_a_network_cannot_be_kept_lighter(light_bundle: Path) -> 
         litert_weights.keep(Flat.of(light_bundle, "main").alone("prepare"), "fp16")
 
 
-def test_lighter_weights_take_no_photos(
+def test_halves_take_no_photos(
     checkpoints: Callable[[str], Sources],
     small_recipe: ExportRecipe,
     lesions: list[Path],
     tmp_path: Path,
 ) -> None:
-    recipe = small_recipe.model_copy(update={"precisions": LIGHT})
+    recipe = small_recipe.model_copy(update={"precisions": ("fp32", "fp16")})
+    folder = lesions[0].parent
     with pytest.raises(RecipeError, match="no precision of the recipe takes any"):
-        export.export(checkpoints("trunk"), recipe, tmp_path / "bundle", calibration=lesions)
+        export.export(checkpoints("trunk"), recipe, tmp_path / "bundle", calibration=folder)
 
 
 KEEP = """
