@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -228,49 +227,6 @@ def _extremes(model: Path, photos: list[dict[str, np.ndarray]], names: list[str]
     values = [session.run(names, feed) for feed in photos]
     return np.array([[f(v[i].min() if f is min else v[i].max() for v in values) for f in (min, max)]
                      for i in range(len(names))])  # fmt: skip
-
-
-def test_the_manifest_tells_the_set_and_which_scale_moves_most_between_its_halves(
-    checkpoints: Callable[[str], Sources],
-    small_recipe: ExportRecipe,
-    lesions: list[Path],
-    tmp_path: Path,
-) -> None:
-    only = {"formats": ("onnx",), "forms": ("staged",), "golden": False}
-    eight = {"precisions": ("fp32", INT8), "calibration": CalibrationRecipe(images=8)}
-    recipe, folder = small_recipe.model_copy(update={**only, **eight}), lesions[0].parent
-    out = tmp_path / "bundle"
-    bundle = export.export(checkpoints("trunk"), recipe, out, calibration=folder)
-    seen = bundle.manifest.calibration
-    assert seen is not None
-    assert (seen.images, seen.seed, seen.classes, seen.split_sha256) == (8, 0, None, None)
-    photos = choose(folder, recipe.calibration, TAXONOMY)
-    digests = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in photos.paths)
-    assert seen.sha256 == hashlib.sha256(digests).hexdigest()
-
-    models = out / "models" / "onnx"
-    written = json.loads((models / f"classify.{INT8}.ranges.json").read_text())
-    stages = {
-        name: onnxruntime.InferenceSession(models / f"{name}.onnx")
-        for name in ("prepare", "screen")
-    }
-    feeds = []
-    for path in photos.paths:  # of the capture's size, so that there is nothing to frame
-        image = np.asarray(Image.open(path).convert("RGB"))[None]
-        (clean,) = stages["prepare"].run(["clean"], {"image": image})
-        (preliminary,) = stages["screen"].run(["preliminary"], {"clean": clean})
-        feeds.append({"clean": clean, "preliminary": preliminary})
-    halves = [_extremes(models / "classify.onnx", feeds[i::2], list(written)) for i in (0, 1)]
-    union = np.stack([np.minimum(*halves)[:, 0], np.maximum(*halves)[:, 1]], axis=1)
-    np.testing.assert_allclose(list(written.values()), union, rtol=1e-4, atol=1e-5)
-    widths = [np.maximum(half[:, 1], 0) - np.minimum(half[:, 0], 0) for half in halves]
-    shifts = 1 - np.minimum(*widths) / np.maximum(*widths)
-    stability = seen.stability
-    assert stability is not None
-    assert stability.activations == len(written)
-    assert stability.worst == f"onnx classify/{list(written)[shifts.argmax()]}"
-    assert stability.shift == pytest.approx(shifts.max(), abs=1e-3)
-    assert 0 < stability.moved == (shifts > 0.2).sum() < len(written)
 
 
 def test_the_runs_own_split_and_data_come_with_it() -> None:

@@ -39,7 +39,6 @@ _OPERATIONS = {
     schema.BuiltinOperator.ADD: TFLOperationName.ADD,
     schema.BuiltinOperator.MUL: TFLOperationName.MUL,
     schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
-    schema.BuiltinOperator.PAD: TFLOperationName.PAD,
 }
 
 
