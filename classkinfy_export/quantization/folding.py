@@ -9,6 +9,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.hooks import RemovableHandle
 
 from classkinfy_export.errors import ExportError
 from classkinfy_export.stages.network import Network
@@ -101,14 +102,7 @@ def _reading_pixels(network: Network) -> list[nn.Module]:
         elif not any(module.children()) and inputs and inputs[0] is given[0]:
             found.append(module)
 
-    hooks = [m.register_forward_pre_hook(note) for m in network.backbone.modules()]
-    side = network.spec.input_size
-    try:
-        with torch.no_grad():
-            network.embed(torch.zeros(1, 3, side, side))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run(network, [m.register_forward_pre_hook(note) for m in network.backbone.modules()])
     return found
 
 
@@ -125,7 +119,18 @@ def _normalised(network: Network) -> Iterator[tuple[nn.Module, str, nn.BatchNorm
             pairs[module] = written[id(inputs[0])][0]
 
     kinds = (nn.Conv2d, nn.BatchNorm2d)
-    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)]
+    _run(
+        network,
+        [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)],
+    )
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and child in pairs:
+                yield parent, name, child, pairs[child]
+
+
+def _run(network: Network, hooks: list[RemovableHandle]) -> None:
+    """Run a network once, on black, and remove the hooks that watched it."""
     side = network.spec.input_size
     try:
         with torch.no_grad():
@@ -133,7 +138,3 @@ def _normalised(network: Network) -> Iterator[tuple[nn.Module, str, nn.BatchNorm
     finally:
         for hook in hooks:
             hook.remove()
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and child in pairs:
-                yield parent, name, child, pairs[child]
