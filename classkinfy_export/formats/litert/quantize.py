@@ -40,6 +40,9 @@ _OPERATIONS = {
     schema.BuiltinOperator.MUL: TFLOperationName.MUL,
     schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
 }
+_SHARE = (0.0, 255 / 256)
+"""What int8 kernels give a sigmoid in, whatever was seen: steps of 1/256 from 0, by LiteRT's
+quantisation specification."""
 
 
 class _Network(NamedTuple):
@@ -51,6 +54,8 @@ class _Network(NamedTuple):
     """Indices in the subgraph."""
     names: list[str]
     kinds: list[int]
+    shares: list[int]
+    """Of ``tensors``, by position: what a sigmoid gives."""
 
 
 def quantize(
@@ -85,6 +90,8 @@ def quantize(
             raise ExportError(f"{signature} has no operator under {_BACKBONE!r} to quantise")
         found = list(inputs.ranges(partial(_calibrate, model, own)).values())
         found[0] = pixels[signature]
+        for position in own.shares:
+            found[position] = _SHARE
         for other in networks.values():
             if other is own or (other.signature not in feeds and other.kinds == own.kinds):
                 seen |= dict(zip(other.names, found, strict=True))
@@ -137,7 +144,7 @@ def _networks(model: bytes, *, float_excitation: bool) -> dict[str, _Network]:
     for signature in parsed.signatureDefs:
         graph = parsed.subgraphs[signature.subgraphIndex]
         tensors: dict[int, None] = {}
-        kinds = []
+        kinds, shares = [], []
         for operator in graph.operators:
             code = parsed.operatorCodes[operator.opcodeIndex]
             kind = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -145,12 +152,17 @@ def _networks(model: bytes, *, float_excitation: bool) -> dict[str, _Network]:
             apart = float_excitation and bool(_EXCITATION.search(name))
             if kind in _OPERATIONS and _BACKBONE in name and not apart:
                 kinds.append(kind)
+                if kind == schema.BuiltinOperator.LOGISTIC:
+                    shares.append(int(operator.outputs[0]))
                 read = (i for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i))
                 tensors |= dict.fromkeys((*(int(i) for i in read), int(operator.outputs[0])))
         if kinds:
             key = signature.signatureKey.decode()
             names = [_name(graph, index) for index in tensors]
-            networks[key] = _Network(key, int(signature.subgraphIndex), list(tensors), names, kinds)
+            places = [list(tensors).index(tensor) for tensor in shares]
+            networks[key] = _Network(
+                key, int(signature.subgraphIndex), list(tensors), names, kinds, places
+            )
     return networks
 
 
