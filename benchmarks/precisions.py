@@ -1,7 +1,8 @@
 r"""What each precision of a bundle changes, beside fp32 in the same runtime.
 
     classkinfy export checkpoints/mobile --calibration HAM10000 --out bundle \
-        --set 'precisions=[fp32, fp16, weight_only_wi8_afp32, static_wi8_ai8]'
+        --set 'precisions=[fp32, fp16, weight_only_wi8_afp32, static_wi8_ai8]' \
+        --set 'float_blocks={classify: [conv_stem, blocks.0]}'
     python benchmarks/precisions.py --bundle bundle --images HAM10000 \
         --split checkpoints/mobile/split.csv
 
@@ -33,6 +34,7 @@ from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.evaluation import paired
 from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.frame import choose, frame
+from classkinfy_export.quantization.search import fidelity
 
 FORMATS = {"onnxruntime": "onnx", "litert": "litert"}
 """By runtime."""
@@ -76,6 +78,7 @@ def row(key: tuple[str, str], given: dict[tuple[str, str], Any], found: Paired) 
         "same label": f"{100 * (1 - flips / len(before)):.2f} % ({flips} of {len(before)} differ)",
         "mean Δp": f"{shift.mean():.5f}",
         "mean KL": f"{divergence.mean():.5f}",
+        "SQNR of logits": f"{fidelity(before, after).sqnr_db:.1f} dB",
         "change of balanced accuracy": (
             f"{balanced.value:+.3f} ({balanced.low:+.3f} to {balanced.high:+.3f})"
         ),
@@ -91,9 +94,11 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--out", default="precisions", help="name of the table's files")
     given = parser.parse_args()
     bundle = Bundle.open(given.bundle)
-    taxonomy = bundle.manifest.taxonomy
+    manifest = bundle.manifest
+    taxonomy = manifest.taxonomy
     records = open_dataset(given.images, taxonomy).records
     parts = pd.read_csv(given.split, index_col="image_id")["part"].reindex(records.index)
     records = records[parts == "test"]
@@ -109,10 +114,10 @@ def main() -> None:
             labels, records["lesion_id"].tolist(), found[key[0], "fp32"], found[key], taxonomy
         )
         models = {
-            precision: bundle.manifest.find_model("classify", FORMATS[key[0]], precision)
+            precision: manifest.find_model("classify", FORMATS[key[0]], precision)
             for precision in ("fp32", key[1])
         }
-        sizes = [bundle.manifest.files[m.path].size_bytes for m in models.values() if m]
+        sizes = [manifest.files[m.path].size_bytes for m in models.values() if m]
         ratios = {
             "size of the file": f"{sizes[1] / sizes[0]:.3f}x",
             "time": f"{times[key] / times[key[0], 'fp32']:.2f}x",
@@ -122,20 +127,32 @@ def main() -> None:
     versions = {package: version(package) for package in PACKAGES}
     here = Path(__file__).parent
     content = {"images": len(photos), "bundle": bundle.sha256, "versions": versions, "rows": kept}
-    (here / "precisions.json").write_text(json.dumps(content, indent=1) + "\n")
+    (here / f"{given.out}.json").write_text(json.dumps(content, indent=1) + "\n")
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
+    networks = ", ".join(
+        f"{stage} {spec.architecture} at {spec.input_size}"
+        for stage, spec in manifest.networks.items()
+    )
+    floats = "; ".join(
+        f"{stage} {' '.join(blocks)}"
+        for stage, blocks in manifest.provenance.recipe.get("float_blocks", {}).items()
+    )
+    calibration = manifest.calibration
+    assert calibration is not None
     lines = [
-        "# Precisions of the shipped model, beside fp32 in the same runtime",
+        f"# Precisions of {manifest.name}, beside fp32 in the same runtime",
         "",
         f"{len(photos)} photos of the test part, whose lesions neither training nor calibration",
-        "saw. Sizes are of the file that holds `classify`, in LiteRT with all stages; times are of",
-        "`classify` on one thread, medians over all photos, each precision in turn.",
+        f"saw; {calibration.images} photos calibrated on. Networks: {networks}.",
+        f"Their blocks in float beside int8: {floats or 'none'}. Sizes are of the file that holds",
+        "`classify`, in LiteRT with all stages; times are of `classify`, its exact resize",
+        "included, on one thread, medians over all photos, each precision in turn.",
         "",
         *to_markdown(pd.DataFrame(rows)),
         "",
         f"`python benchmarks/precisions.py` ({used}).",
     ]
-    (here / "precisions.md").write_text("\n".join(lines) + "\n")
+    (here / f"{given.out}.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from classkinfy_export.contract import (
     WorkingSize,
 )
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.precision import Offered
+from classkinfy_export.precision import Offered, calibrated
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.tolerances import ParityRecipe
 
@@ -243,6 +243,9 @@ class ExportRecipe(_Frozen):
     precisions: tuple[Offered, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     """Of the precisions whose activations are quantised."""
+    float_blocks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
+    ``blocks.0``, ``blocks.3.1``."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
@@ -256,6 +259,19 @@ class ExportRecipe(_Frozen):
             values: tuple[str, ...] = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} names something twice: {', '.join(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _formats_hold_precisions(self) -> Self:
+        static = [precision for precision in self.precisions if calibrated(precision)]
+        if static and "litert" in self.formats and "staged" not in self.forms:
+            raise ValueError(
+                f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"
+            )
+        if self.float_blocks and not static:
+            raise ValueError(
+                "float_blocks are of static precisions: everything else is float all over"
+            )
         return self
 
 

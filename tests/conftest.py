@@ -29,7 +29,7 @@ from classkinfy_export.contract import (
 from classkinfy_export.data import synthetic
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.stages.checkpoint import (
     Checkpoint,
@@ -202,4 +202,4 @@ def light_bundle(once: Once, small_recipe: ExportRecipe) -> Path:
 def shipped_bundle(once: Once) -> Path:
     """The shipped model, staged."""
     recipe = recipes.load("export/mobile.yaml", ExportRecipe, ("forms=[staged]", "golden=false"))
-    return once("shipped_bundle", lambda out: export.export(export.from_run(SHIPPED), recipe, out))
+    return once("shipped_bundle", lambda out: export.export(Sources.from_run(SHIPPED), recipe, out))

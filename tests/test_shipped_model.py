@@ -12,8 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from classkinfy_export import runtimes
 from classkinfy_export.data.dataset import open_dataset
-from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.jobs.target import opened
 from classkinfy_export.recipes import TrainRecipe
 from classkinfy_export.runtimes.session import Session
@@ -43,7 +43,7 @@ def test_it_is_small_licensed_and_whole() -> None:
     weights = list(SHIPPED.glob("*.safetensors"))
     assert sum(path.stat().st_size for path in weights) <= 25e6
     assert "Attribution-NonCommercial" in (SHIPPED / "LICENSE").read_text()
-    sources = export.from_run(SHIPPED)
+    sources = Sources.from_run(SHIPPED)
     network = sources.classifier.module
     assert isinstance(network, Network)
     assert sum(parameter.numel() for parameter in network.parameters()) <= 4.7e6

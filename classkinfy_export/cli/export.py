@@ -68,11 +68,12 @@ def command(
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="exporting")
     from classkinfy_export.jobs import export
+    from classkinfy_export.jobs.sources import Sources
 
     sources = (
-        export.from_run(run)
+        Sources.from_run(run)
         if run is not None
-        else export.from_files(_path(classifier), graders, settings, screen)
+        else Sources.from_files(_path(classifier), graders, settings, screen)
     )
     with terminal.progress() as report:
         bundle = export.export(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.cli import terminal
+from classkinfy_export.cli import search_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.errors import require
+from classkinfy_export.errors import RecipeError, require
+from classkinfy_export.evaluation.search import Search
 
 
 def command(
@@ -20,6 +22,16 @@ def command(
         list[str] | None,
         typer.Option(help="To add: static_wi8_ai8 by default; repeatable."),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Find the precision: the fastest whose decisions are fp32's often enough.",
+        ),
+    ] = False,
+    agreement: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How often that is, with --search.")
+    ] = 0.98,
     calibration: terminal.Calibration = None,
     split: terminal.CalibrationSplit = None,
     override: Annotated[
@@ -31,14 +43,31 @@ def command(
 ) -> None:
     """Add quantised models to a bundle: a new bundle, as 'export' would have written it.
 
+    With --search each block's noise is measured, and what is noisiest stays in float.
+
     Example: [bold]classkinfy quantize bundle --out quantised --calibration HAM10000
     --split runs/mobile/split.csv[/]
+
+    Example: [bold]classkinfy quantize bundle --search --agreement 0.99 --out quantised
+    --calibration HAM10000 --split runs/mobile/split.csv[/]
     """
+    if search and precision:
+        raise RecipeError("--search finds the precision, and --precision names one: give either")
+    if search and calibration is None:
+        raise RecipeError("--search runs models on photos", hint="give --calibration")
     opened = Bundle.open(bundle)
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="quantising")
     from classkinfy_export.jobs.quantize import quantize
 
+    overrides = tuple(override or ())
+    found = None
+    if search:
+        assert calibration is not None
+        found = _search(opened, calibration, agreement, split, overrides, quietly=json)
+        assert found.choice is not None
+        precision = [found.choice.precision]
+        overrides += (f"float_blocks={dumps(found.choice.float_blocks)}",)
     with terminal.progress() as report:
         made, left_out = quantize(
             opened,
@@ -46,10 +75,12 @@ def command(
             precision or ("static_wi8_ai8",),
             calibration=calibration,
             split=split,
-            overrides=tuple(override or ()),
+            overrides=overrides,
             overwrite=overwrite,
             report=report,
         )
+    if found is not None:
+        terminal.keep_evidence(made, "search", found.model_dump(mode="json"))
     terminal.warn_of_ranges(made)
     if json:
         terminal.emit(
@@ -58,6 +89,7 @@ def command(
                 "manifest_sha256": made.sha256,
                 "precisions": made.manifest.provenance.recipe["precisions"],
                 "evidence_left_out": left_out,
+                "search": None if found is None else found.model_dump(mode="json"),
             }
         )
         return
@@ -68,3 +100,35 @@ def command(
             f"{', '.join(map(terminal.plain, left_out))}"
         )
     terminal.disclaim()
+
+
+def _search(
+    bundle: Bundle,
+    calibration: Path,
+    agreement: float,
+    split: Path | None,
+    overrides: tuple[str, ...],
+    *,
+    quietly: bool,
+) -> Search:
+    """Search, show what was found, and stop where nothing holds."""
+    from classkinfy_export.jobs.search import search
+
+    with terminal.progress() as report:
+        found = search(
+            bundle,
+            calibration,
+            agreement=agreement,
+            split=split,
+            overrides=overrides,
+            report=report,
+        )
+    for table in () if quietly else search_tables.tables(found):
+        terminal.out.print(table)
+    if found.choice is not None:
+        return found
+    if quietly:
+        terminal.emit({"search": found.model_dump(mode="json")})
+    else:
+        terminal.out.print(f"no precision gives fp32's decision on {agreement:.1%} of the photos")
+    raise typer.Exit(1)

@@ -85,6 +85,7 @@ def demo(
             hint="pass --train to train one on drawn lesions",
         )
     from classkinfy_export.jobs import export
+    from classkinfy_export.jobs.sources import Sources
     from classkinfy_export.reporting.page import render
 
     marker = out / ".classkinfy-demo"
@@ -105,7 +106,7 @@ def demo(
     if train_anew:
         recipe = recipes.load("train/smoke.yaml", recipes.TrainRecipe, (f"seed={seed}",))
         train(recipe, [data], run, report=report)
-    sources = export.from_run(run if train_anew else SHIPPED)
+    sources = Sources.from_run(run if train_anew else SHIPPED)
     settings = recipes.load("export/mobile.yaml", recipes.ExportRecipe, ("name=demo",))
     bundle = export.export(sources, settings, out / "bundle", overwrite=True, report=report)
     found = list_images(data)

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from classkinfy_export import recipes
-from classkinfy_export.bundle import card
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, RecipeError
-from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs import export, of_bundle
 from classkinfy_export.precision import rounded_by_photos
-from classkinfy_export.quantization.photos import Training
-from classkinfy_export.recipes import ExportRecipe
-from classkinfy_export.runtimes.pytorch import read_weights
-
-_OTHERWISE = ("precisions", "calibration")
-"""What of a bundle's recipe may be otherwise in the new one."""
 
 
 class Quantised(NamedTuple):
@@ -68,19 +59,14 @@ def quantize(
         raise BundleError(
             f"{out} is the bundle that is read, or lies in it", hint="choose another --out"
         )
-    recipe = _recipe(bundle, precisions, overrides)
-    if not any(model.format == "pytorch" for model in bundle.manifest.models):
-        raise BundleError(
-            f"{bundle.path.name} holds no PyTorch weights to quantise",
-            hint="export the run again, with pytorch among the recipe's formats",
-        )
+    recipe = of_bundle.recipe(bundle, precisions, overrides)
+    sources = of_bundle.sources(bundle)
     held = [precision for precision in recipe.precisions if rounded_by_photos(precision)]
     if bundle.manifest.calibration is not None and calibration is None:
         raise RecipeError(
             f"{bundle.path.name} holds {held[0]}, which is made anew, and from photos",
             hint="give --calibration, as when it was made",
         )
-    sources = _sources(bundle)
     made = export.export(
         sources,
         recipe,
@@ -92,47 +78,3 @@ def quantize(
         report=report,
     )
     return Quantised(made, tuple(name for name in bundle.evidence() if name not in made.evidence()))
-
-
-def _recipe(bundle: Bundle, precisions: Sequence[str], overrides: tuple[str, ...]) -> ExportRecipe:
-    name = bundle.path.name
-    old = recipes.parse(bundle.manifest.provenance.recipe, ExportRecipe, f"the recipe of {name}")
-    wanted = [*old.precisions, *(p for p in dict.fromkeys(precisions) if p not in old.precisions)]
-    content = {**bundle.manifest.provenance.recipe, "precisions": wanted}
-    new = recipes.parse(content, ExportRecipe, f"the recipe of {name}", overrides)
-    for field in ExportRecipe.model_fields:
-        if field not in _OTHERWISE and getattr(new, field) != getattr(old, field):
-            raise RecipeError(
-                f"{field} of a bundle cannot be changed by quantising it",
-                hint=f"{' and '.join(_OTHERWISE)} can; export the run again for anything else",
-            )
-    if new.precisions == old.precisions and not any(map(rounded_by_photos, new.precisions)):
-        raise RecipeError(
-            f"{name} holds {', '.join(old.precisions)} already",
-            hint="name a --precision that it does not hold",
-        )
-    return new
-
-
-def _sources(bundle: Bundle) -> Sources:
-    weights = read_weights(bundle)
-    return Sources(
-        weights.classifier,
-        weights.graders,
-        weights.screen,
-        _metrics(bundle),
-        Training(bundle.manifest.provenance.data),
-    )
-
-
-def _metrics(bundle: Bundle) -> dict[str, Any] | None:
-    """Return the run's figures, if they are those on the card. Nothing pins evidence itself."""
-    found = bundle.evidence().get("accuracy")
-    if found is None:
-        return None
-    metrics = {key: value for key, value in found.items() if key != "manifest_sha256"}
-    try:
-        told = "\n".join(card.measured(metrics))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None  # not as a run writes it
-    return metrics if told in bundle.read("MODEL_CARD.md").decode() else None

@@ -51,9 +51,10 @@ def opened(path: Path) -> Iterator[Target]:
         )
     require("torch", extra="train", purpose="reading weights")
     from classkinfy_export.jobs import export
+    from classkinfy_export.jobs.sources import Sources
 
     recipe = ExportRecipe(name="target", formats=("pytorch",), golden=False)
-    sources = export.from_run(path) if run else export.from_files(path, {}, recipe)
+    sources = Sources.from_run(path) if run else Sources.from_files(path, {}, recipe)
     info = sources.classifier.info
     if info.working_size is not None:
         capture = recipe.capture.model_copy(update=info.working_size.model_dump())

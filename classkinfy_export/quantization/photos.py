@@ -26,6 +26,7 @@ from classkinfy_export.recipes import CalibrationRecipe
 from classkinfy_export.taxonomy import Taxonomy
 
 _TRAIN = "train"
+_TUNING = ("val", "calib")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,54 @@ def choose(
     return Photos(tuple(names[name] for name in drawn), recipe.seed, split_sha256=sha256)
 
 
+def others(
+    source: Path,
+    chosen: Photos,
+    images: int,
+    taxonomy: Taxonomy,
+    *,
+    training: Training | None = None,
+    split: Path | None = None,
+) -> Photos:
+    """Choose photos of other lesions than those calibrated on, to judge by: as they come.
+
+    Of a data set whose split is known they are of the parts that training tunes by, ``val`` and
+    ``calib``: no weight has seen them, and no accuracy is measured on them.
+
+    Args:
+        source: what the photos were chosen of.
+        chosen: to calibrate on.
+        images: at most so many.
+        taxonomy: the diagnoses that a data set may have.
+        training: what is known of the model's training.
+        split: as it was given to ``choose``.
+
+    Raises:
+        DataError: none is left.
+    """
+    training = training or Training()
+    if is_dataset(source, taxonomy):
+        dataset = open_dataset(source, taxonomy)
+        parts = _parts(dataset.records.index, split, training, source)
+        records = dataset.records
+        if parts is not None:
+            records = _of_part(dataset, parts, split or training.split, *_TUNING)
+        else:
+            seen = records["path"].map(Path).isin(chosen.paths)
+            records = records[~records["lesion_id"].isin(records["lesion_id"][seen])]
+        names = {image: Path(records["path"][image]) for image in records.index}
+    else:
+        names = {path.relative_to(source).as_posix(): path for path in list_images(source)}
+        names = {name: path for name, path in names.items() if path not in chosen.paths}
+    if not names:
+        raise DataError(
+            f"all photos of {source} are calibrated on, and none is left to judge by",
+            hint="give more, or take fewer with --set calibration.images",
+        )
+    drawn = sorted(names, key=lambda name: _order(chosen.seed, name))[:images]
+    return Photos(tuple(names[name] for name in drawn), chosen.seed)
+
+
 def _parts(
     names: Iterable[str], split: Path | None, training: Training, source: Path
 ) -> pd.DataFrame | None:
@@ -148,7 +197,7 @@ def _of_dataset(
                 f"{split} is not the split that the model was trained by",
                 hint="give the split.csv of its training run",
             )
-        records = _train(dataset, table, split)
+        records = _of_part(dataset, table, split, _TRAIN)
     drawn = _drawn(records, recipe, dataset.taxonomy.classes)
     count = Counter(records["dx"][drawn])
     return Photos(
@@ -159,16 +208,18 @@ def _of_dataset(
     )
 
 
-def _train(dataset: Dataset, table: pd.DataFrame, split: Path | None) -> pd.DataFrame:
-    """Return the records of the train part. What a split does not name may be anywhere."""
+def _of_part(
+    dataset: Dataset, table: pd.DataFrame, split: Path | None, *names: str
+) -> pd.DataFrame:
+    """Return the records of some parts. What a split does not name may be anywhere."""
     assert split is not None
     listed = replace(dataset, records=dataset.records[dataset.records.index.isin(table.index)])
     part = splits.read(split, listed, of_more=True)["part"]
-    held = table["lesion_id"][table["part"] != _TRAIN]
-    free = (part == _TRAIN) & ~listed.records["lesion_id"].isin(held)
+    elsewhere = table["lesion_id"][~table["part"].isin(names)]
+    free = part.isin(names) & ~listed.records["lesion_id"].isin(elsewhere)
     if not free.any():
         raise DataError(
-            f"{split} leaves no photo of {dataset.root} in {_TRAIN!r} to calibrate on",
+            f"{split} leaves no photo of {dataset.root} in {' or '.join(map(repr, names))}",
             hint="give other data, or another split",
         )
     return listed.records[free]

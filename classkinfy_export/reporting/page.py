@@ -20,6 +20,7 @@ from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 from classkinfy_export.evaluation.report import Evaluation
+from classkinfy_export.evaluation.search import Search
 from classkinfy_export.latency.host import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.report import ParityReport
@@ -112,6 +113,7 @@ def render(
     parity = _read(ParityReport, evidence, "parity", problems)
     latency = _read(LatencyReport, evidence, "latency", problems)
     evaluation = _read(Evaluation, evidence, "evaluation", problems)
+    search = _read(Search, evidence, "search", problems)
     gallery: examples.Gallery | None = None
     steps = 1
     try:
@@ -142,7 +144,9 @@ def render(
         parity=parity,
         runs=_runs(parity),
         latency=latency,
-        plots=_plots(manifest, accuracy, parity, latency) | _curves(evaluation),
+        search=search,
+        unbeaten=[] if search is None else search.front(),
+        plots=_plots(manifest, accuracy, parity, latency) | _curves(evaluation) | _noise(search),
     )
     progress(steps, steps)
     return text
@@ -263,6 +267,15 @@ def _plots(
         if staged:
             drawn["stages"] = plots.stages(staged)
     return drawn
+
+
+def _noise(search: Search | None) -> dict[str, Plot]:
+    """Draw each stage's blocks, under ``sensitivity/<stage>``."""
+    rows = () if search is None else search.sensitivity
+    return {
+        f"sensitivity/{stage}": plots.sensitivity([row for row in rows if row.stage == stage])
+        for stage in dict.fromkeys(row.stage for row in rows)
+    }
 
 
 def _curves(evaluation: Evaluation | None) -> dict[str, Plot]:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from classkinfy_export.evaluation.report import Bin, Evaluation
+from classkinfy_export.evaluation.search import Sensitivity
 from classkinfy_export.latency.host import Latency
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.reporting.drawing import (
@@ -318,3 +319,25 @@ def _colour(runtime: str) -> str:
 def _dark(colour: str) -> bool:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
+
+
+def sensitivity(rows: Sequence[Sensitivity]) -> Plot:
+    """Draw the noise of each block of a network, alone in int8; the shorter a bar, the noisier.
+
+    Args:
+        rows: of one stage, in the order of computing; one without noise has no bar.
+    """
+    ratios = [row.fidelity.sqnr_db or 0.0 for row in rows]
+    with style():
+        figure, axes = canvas(0.8 + _ROW * len(rows))
+        axes.barh(range(len(rows)), ratios, color="#0072B2", height=0.66)
+        for place, row in enumerate(rows):
+            told = f"{row.fidelity.agreement:.1%} the same"
+            axes.text(ratios[place] + 0.4, place, told, va="center", color=INK)
+        axes.set_yticks(range(len(rows)), [short(row.block) for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(ratios, default=1.0) * 1.22 + 1.0)
+        axes.set_xlabel("signal to noise of the logits, dB; and decisions")
+        axes.grid(axis="x")
+        blocks = ", ".join(f"{r.block} {v:.1f} dB" for r, v in zip(rows, ratios, strict=True))
+        return finish(figure, f"Each block alone in int8: {blocks}.")

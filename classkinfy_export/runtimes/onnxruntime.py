@@ -23,6 +23,29 @@ SATURATES = (
 )
 
 
+def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Open a model on the CPU.
+
+    Args:
+        model: an ONNX file.
+        threads: within an operator; operators run one after the other.
+
+    Raises:
+        Exception: ONNX Runtime's own, of several kinds that share no base class.
+    """
+    # The library writes a device id and may report usage unless told not to, at import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin between runs would take the cores from the next stage's session.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxRuntime(Runtime):
     """``onnxruntime``, CPU execution provider."""
 
@@ -57,24 +80,11 @@ class _OnnxEngine(Engine):
 
     def _session(self, model: ModelFile) -> onnxruntime.InferenceSession:
         if model.path not in self._sessions:
-            # The library writes a device id and may report usage unless told not to, at import.
-            os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self.threads
-            options.inter_op_num_threads = 1
-            # Threads that spin between runs would take the cores from the next stage's session.
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-            options.log_severity_level = 3
             data = self.bundle.read(model.path)
             try:
-                session = onnxruntime.InferenceSession(
-                    data, options, providers=["CPUExecutionProvider"]
-                )
+                self._sessions[model.path] = open_session(data, self.threads)
             except Exception as error:  # its exceptions share no base class
                 raise BundleError(f"ONNX Runtime cannot load {model.path}: {error}") from error
-            self._sessions[model.path] = session
         return self._sessions[model.path]
 
     def opened(self) -> list[str]:

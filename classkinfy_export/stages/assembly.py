@@ -44,6 +44,12 @@ class Assembly:
         holders = (Classify, GradeNetwork)
         return tuple(name for name, module in self.modules.items() if isinstance(module, holders))
 
+    def network(self, stage: str) -> Network:
+        """Return the network of a stage that holds one."""
+        module = self.modules[stage]
+        assert isinstance(module, Classify | GradeNetwork)
+        return module.network
+
     def weighted(self) -> tuple[str, ...]:
         """Return the stages that hold trained layers: networks, and heads on the trunk."""
         holders = (Classify, GradeNetwork, GradeHead)

@@ -17,7 +17,7 @@ from classkinfy_export.cli import terminal
 from classkinfy_export.cli.app import app
 from classkinfy_export.contract import GraderVariant
 from classkinfy_export.data import synthetic
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.stages import checkpoint
 
 _PROGRESS = re.compile(r".+ \(\d+/\d+\)")

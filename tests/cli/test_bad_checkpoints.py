@@ -18,7 +18,7 @@ import torch
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import GraderVariant
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.checkpoint import Checkpoint
 from classkinfy_export.taxonomy import Taxonomy

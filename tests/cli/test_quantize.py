@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tiny_bundle import make_bundle
 
@@ -19,9 +20,10 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.data.splits import split as deal
 from classkinfy_export.data.splits import write as write_split
+from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization.photos import Training
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
 from classkinfy_export.taxonomy import Taxonomy
@@ -101,6 +103,7 @@ def test_what_is_added_is_byte_for_byte_what_export_would_have_written(
         "manifest_sha256": hashlib.sha256(exported["manifest.json"]).hexdigest(),
         "precisions": ["fp32", INT8],
         "evidence_left_out": ["golden"],
+        "search": None,
     }
     assert "golden" in Bundle.open(old.path).evidence(), "the old one stays as it is"
     assert "warning: " in ran.stderr
@@ -190,6 +193,9 @@ def test_a_second_time_names_what_is_there_and_calibrates_anew(
         (("--precision", "int8"), ("precisions.1", "'static_wi8_ai8'")),
         (("--calibration", "/nowhere"), ("'/nowhere' does not exist",)),
         (("--split", "/nowhere"), ("needs --calibration",)),
+        (("--search",), ("give --calibration",)),
+        (("--search", "--precision", INT8), ("give either",)),
+        (("--search", "--agreement", "0.9", "--calibration", "/nowhere"), ("does not exist",)),
     ],
 )
 def test_what_cannot_be_quantised_is_refused(
@@ -248,3 +254,76 @@ def test_a_bundle_without_weights_is_refused(
     ran = classkinfy("quantize", tiny, "--out", out, "--calibration", lesions)
     ran.refused("holds no PyTorch weights", "export the run again, with pytorch")
     assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    data = ("--calibration", lesions, "--split", split_csv)
+    quantise = ("quantize", weights_bundle, "--search", "--agreement", "0.5", "--out", out, *data)
+    ran = classkinfy(*quantise, "--json")
+    assert ran.exit_code == 0
+    found = json.loads(ran.stdout)["search"]
+    parts = pd.read_csv(split_csv)["part"]
+    assert found["images"] == parts.isin(["val", "calib"]).sum()
+    blocks = [row["block"] for row in found["sensitivity"]]
+    assert blocks == ["conv_stem", *(f"blocks.{i}.0" for i in range(5)), "conv_head"]
+    noises = {row["block"]: row["fidelity"]["sqnr_db"] for row in found["sensitivity"]}
+    noisiest = sorted(noises, key=noises.__getitem__)
+    assert {len(t["float_blocks"]) for t in found["trials"]} == {0, 1, 2, 3, 4, 6}
+    for trial in found["trials"]:
+        assert trial["float_blocks"] == noisiest[: len(trial["float_blocks"])]
+        assert trial["holds"] == (trial["fidelity"]["agreement"] >= 0.5)
+    made = Bundle.open(out)
+    chosen = found["choice"]
+    assert chosen["precision"].startswith(INT8)
+    assert made.manifest.provenance.recipe["precisions"] == ["fp32", chosen["precision"]]
+    assert made.manifest.provenance.recipe["float_blocks"] == chosen["float_blocks"]
+    kept = made.evidence()["search"]
+    assert {key: kept[key] for key in found} == found
+    page = out.with_name("page.html")
+    assert classkinfy("report", out, "--out", page).exit_code == 0
+    text = page.read_text()
+    assert "Noise by block of classify." in text
+    assert f"Chosen: <b>{chosen['precision']}</b>" in text
+
+
+def test_a_search_that_finds_nothing_fails_and_writes_nothing(
+    weights_bundle: Path,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = Sensitivity(
+        stage="classify",
+        block="conv_stem",
+        fidelity=Fidelity(agreement=0.5, mean_change=0.2, sqnr_db=3.0),
+    )
+    nothing = Search(
+        agreement=1.0,
+        images=9,
+        images_sha256="0" * 64,
+        sensitivity=(noise,),
+        trials=(),
+        choice=None,
+    )
+    monkeypatch.setattr("classkinfy_export.jobs.search.search", lambda *_, **__: nothing)
+    data = ("--calibration", lesions, "--split", split_csv)
+    ran = classkinfy("quantize", weights_bundle, "--search", "--out", out, *data)
+    assert ran.exit_code == 1
+    assert "conv_stem" in ran.stdout
+    assert "no precision gives fp32's decision on 98.0% of the photos" in ran.stdout
+    ran = classkinfy("quantize", weights_bundle, "--search", "--json", "--out", out, *data)
+    assert ran.exit_code == 1
+    assert json.loads(ran.stdout)["search"]["choice"] is None
+    assert not out.exists()
+
+
+def test_all_photos_cannot_be_calibrated_on_and_judge_too(
+    weights_bundle: Path, photo: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    search = ("quantize", weights_bundle, "--search", "--out", out, "--calibration", photo.parent)
+    classkinfy(*search).refused("none is left to judge by", "calibration.images")

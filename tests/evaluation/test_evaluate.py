@@ -20,7 +20,7 @@ from classkinfy_export.evaluation import answers
 from classkinfy_export.evaluation.evaluate import evaluate as judge
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.jobs import evaluate as job
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.jobs.target import opened
 from classkinfy_export.recipes import SplitRecipe
 from classkinfy_export.reporting import plots

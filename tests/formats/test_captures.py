@@ -18,7 +18,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Capture, WorkingSize, image_spec, prepare_spec
 from classkinfy_export.data.synthetic import lesion
 from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.session import Session

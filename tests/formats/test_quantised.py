@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
-from PIL import Image
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
-from classkinfy_export.stages.checkpoint import Checkpoint, weights_sha256
-from classkinfy_export.stages.network import Network
 
+CONVOLUTIONS = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
 INT8 = "static_wi8_ai8"
 FLOAT_EXCITATION = "static_wi8_ai8_se_fp32"
 
@@ -98,7 +95,6 @@ def test_litert_convolutions_are_int8_and_inputs_and_outputs_are_as_they_were(
         )
         for name in ("main", f"main.{INT8}")
     ]
-    kinds = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     for before, after in zip(*(m.signatureDefs for m in models), strict=True):
         assert before.signatureKey == after.signatureKey
         old, new = (
@@ -112,7 +108,7 @@ def test_litert_convolutions_are_int8_and_inputs_and_outputs_are_as_they_were(
             outputs = [
                 new.tensors[o.outputs[0]].type
                 for o, code in zip(new.operators, codes, strict=True)
-                if code in kinds and b"_backbone/" in new.tensors[o.outputs[0]].name
+                if code in CONVOLUTIONS and b"_backbone/" in new.tensors[o.outputs[0]].name
             ]
             assert set(outputs) == {schema.TensorType.INT8}
 
@@ -184,90 +180,100 @@ def test_graders_of_their_own_are_quantised_too(
     }
 
 
-@pytest.fixture(scope="module")
-def excited(
+@pytest.fixture(scope="session")
+def mixed_bundle(
     once: Callable[[str, Callable[[Path], object]], Path],
     checkpoints: Callable[[str], Sources],
     small_recipe: ExportRecipe,
     lesions: list[Path],
 ) -> Path:
-    """A bundle of a network with swish and squeeze-and-excite, and no graders."""
-    torch.manual_seed(0)
-    classes = checkpoints("separate").classifier.info.taxonomy.classes
-    spec = NetworkSpec(architecture="efficientnet_b0", input_size=64, outputs=len(classes))
-    network = Network(spec).train()
-    photos = [torch.from_numpy(np.array(Image.open(p).resize((64, 64)))) for p in lesions]
-    with torch.no_grad():
-        for _ in range(30):  # batch norm's statistics
-            network(torch.stack(photos).permute(0, 3, 1, 2).float())
-    info = checkpoints("separate").classifier.info.model_copy(update={"network": spec})
-    network.eval().requires_grad_(False)
-    classifier = Checkpoint(info, network, weights_sha256(network))
+    """Int8 but for squeeze-and-excite branches, and but for the stem and a block."""
     recipe = small_recipe.model_copy(
         update={
-            "precisions": ("fp32", FLOAT_EXCITATION),
+            "precisions": (INT8, FLOAT_EXCITATION),
+            "float_blocks": {"classify": ("conv_stem", "blocks.1")},
             "calibration": CalibrationRecipe(images=8),
-            "forms": ("staged",),
             "golden": False,
         }
     )
+    sources = checkpoints("trunk")
     return once(
-        "excited_bundle",
-        lambda out: export.export(
-            Sources(classifier, {}), recipe, out, calibration=lesions[0].parent
-        ),
+        "mixed_bundle",
+        lambda out: export.export(sources, recipe, out, calibration=lesions[0].parent),
     )
 
 
+MIXED = {INT8: {True: 3, False: 14}, FLOAT_EXCITATION: {True: 7, False: 10}}
+"""Convolutions of ``mixed_bundle``'s network, by whether they are left in float."""
+
+
+def left_in_float(name: str, precision: str) -> bool:
+    """Whether a convolution is, by what formats name it after."""
+    excitation = precision == FLOAT_EXCITATION and re.search(r"\.se\.|_se/", name)
+    return bool(excitation or re.search(r"conv_stem|blocks\.1\.|_blocks/[^/]*_1/", name))
+
+
 @pytest.mark.slow
-def test_excitation_is_float_in_onnx_and_its_weights_are_int8(excited: Path) -> None:
-    found = graph(excited, f"classify.{FLOAT_EXCITATION}")
+@pytest.mark.parametrize("precision", MIXED)
+@pytest.mark.parametrize("stage", ["classify", "pipeline"])
+def test_what_is_left_in_float_in_onnx_keeps_weights_as_int8(
+    mixed_bundle: Path, precision: str, stage: str
+) -> None:
+    found = graph(mixed_bundle, f"{stage}.{precision}")
     held = arrays(found)
     makers = {node.output[0]: node for node in found.node}
-    branches = 0
+    seen = {True: 0, False: 0}
     for node in found.node:
         if node.op_type != "Conv":
             continue
-        excitation = ".se." in node.input[1]
-        branches += excitation
-        kinds = [makers[name].op_type for name in node.input[:2]]
-        assert kinds[1] == ("Mul" if excitation else "DequantizeLinear"), node.name
-        assert (kinds[0] == "DequantizeLinear") != excitation, node.name
-        if excitation:  # codes times a scale, in float
-            codes = makers[makers[node.input[1]].input[0]].input[0]
-            assert held[codes].dtype == np.int8
-    assert branches == 32
+        apart = left_in_float(node.input[1], precision)
+        seen[apart] += 1
+        weight = makers[node.input[1]]
+        assert weight.op_type == ("Mul" if apart else "DequantizeLinear"), node.name
+        assert apart or makers[node.input[0]].op_type == "DequantizeLinear", node.name
+        codes = makers[weight.input[0]].input[0] if apart else weight.input[0]
+        assert held[codes].dtype == np.int8
+    assert seen == MIXED[precision]
 
 
 @pytest.mark.slow
-def test_excitation_is_float_in_litert_and_the_rest_int8(excited: Path) -> None:
-    path = excited / "models" / "litert" / f"main.{FLOAT_EXCITATION}.tflite"
+@pytest.mark.parametrize("precision", MIXED)
+@pytest.mark.parametrize("stage", [b"classify", b"pipeline"])
+def test_what_is_left_in_float_in_litert_keeps_weights_as_int8(
+    mixed_bundle: Path, precision: str, stage: bytes
+) -> None:
+    path = mixed_bundle / "models" / "litert" / f"main.{precision}.tflite"
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    (classify,) = (s for s in model.signatureDefs if s.signatureKey == b"classify")
-    found = model.subgraphs[classify.subgraphIndex]
+    (signature,) = (s for s in model.signatureDefs if s.signatureKey == stage)
+    found = model.subgraphs[signature.subgraphIndex]
+    makers = {operator.outputs[0]: operator for operator in found.operators}
     seen = {True: 0, False: 0}
     for operator in found.operators:
         code = model.operatorCodes[operator.opcodeIndex].builtinCode
-        output = found.tensors[operator.outputs[0]]
-        if code == schema.BuiltinOperator.CONV_2D and b"_backbone/" in output.name:
-            excitation = b"_se/" in output.name
-            seen[excitation] += 1
-            kind = schema.TensorType.FLOAT32 if excitation else schema.TensorType.INT8
-            assert output.type == kind, output.name
-    assert seen == {True: 32, False: 33}
+        output, weight = found.tensors[operator.outputs[0]], operator.inputs[1:2]
+        if code not in CONVOLUTIONS or b"_backbone/" not in output.name:
+            continue
+        apart = left_in_float(output.name.decode(), precision)
+        seen[apart] += 1
+        kind = schema.TensorType.FLOAT32 if apart else schema.TensorType.INT8
+        assert output.type == kind, output.name
+        codes = makers[weight[0]].inputs[0] if apart else weight[0]
+        assert found.tensors[codes].type == schema.TensorType.INT8
+    assert seen == MIXED[precision]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", MIXED)
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
-def test_a_network_with_excitation_stays_itself(
-    excited: Path, lesions: list[Path], runtime: str
+def test_a_network_left_in_float_in_part_stays_itself(
+    trunk_bundle: Path, mixed_bundle: Path, lesions: list[Path], runtime: str, precision: str
 ) -> None:
-    bundle = Bundle.open(excited)
+    sessions = [
+        Session(runtimes.get(runtime).open(Bundle.open(path), precision=p))  # type: ignore[arg-type]
+        for path, p in ((trunk_bundle, "fp32"), (mixed_bundle, precision))
+    ]
     shifts = []
     for path in lesions[8:]:
-        answers = [
-            Session(runtimes.get(runtime).open(bundle, precision=p)).predict(path).probabilities
-            for p in ("fp32", FLOAT_EXCITATION)
-        ]
-        shifts.append(max(abs(a - b) for a, b in zip(*(a.values() for a in answers), strict=True)))
+        one, two = (session.predict(path).probabilities for session in sessions)
+        shifts.append(max(abs(one[dx] - two[dx]) for dx in one))
     assert 0.0 < float(np.mean(shifts)) < 0.05

@@ -28,7 +28,7 @@ from classkinfy_export.formats.litert import weights as litert_weights
 from classkinfy_export.formats.onnx import weights as onnx_weights
 from classkinfy_export.frame import frame
 from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.precision import Precision
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import assemble

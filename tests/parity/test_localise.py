@@ -22,7 +22,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Capture, NetworkSpec
 from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity import graphs
 from classkinfy_export.parity import localise as module
 from classkinfy_export.parity.localise import Localisation, localise

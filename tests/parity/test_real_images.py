@@ -13,6 +13,7 @@ from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.frame import frame, list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity.verify import verify
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
@@ -27,7 +28,7 @@ def test_the_shipped_model_agrees_with_pytorch_on_five_hundred_real_images(tmp_p
         recipes.ExportRecipe,
         ("forms=[fused]", "pipeline_outputs=[clean, lesion_mask, features]"),
     )
-    bundle = export.export(export.from_run(SHIPPED), recipe, tmp_path / "bundle")
+    bundle = export.export(Sources.from_run(SHIPPED), recipe, tmp_path / "bundle")
 
     photos = list_images(SHARED)
     report = verify(bundle, photos[:: len(photos) // IMAGES][:IMAGES], threads=1)

@@ -20,7 +20,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.jobs import export
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import ExportRecipe

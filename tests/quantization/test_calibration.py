@@ -22,7 +22,7 @@ from classkinfy_export.errors import DataError, ImageError, RecipeError
 from classkinfy_export.frame import list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization import ranges
 from classkinfy_export.quantization.photos import Photos, Training, choose
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
@@ -230,11 +230,11 @@ def _extremes(model: Path, photos: list[dict[str, np.ndarray]], names: list[str]
 
 
 def test_the_runs_own_split_and_data_come_with_it() -> None:
-    sources = export.from_run(SHIPPED)
+    sources = Sources.from_run(SHIPPED)
     assert sources.training.split == SHIPPED / "split.csv"
     digest = hashlib.sha256((SHIPPED / "split.csv").read_bytes()).hexdigest()
     assert sources.training.data["split_sha256"] == digest
-    alone = export.from_files(SHIPPED / "classifier.safetensors", {}, ExportRecipe())
+    alone = Sources.from_files(SHIPPED / "classifier.safetensors", {}, ExportRecipe())
     assert alone.training.split == SHIPPED / "split.csv"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import CheckpointError
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.gradcam import grad_cam
 from classkinfy_export.stages.network import Network

@@ -16,6 +16,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
 from classkinfy_export.frame import frame
 from classkinfy_export.jobs import export
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.runtimes.session import Session
 
@@ -70,7 +71,7 @@ def bundle(origin: dict[str, Path | nn.Module], tmp_path_factory: pytest.TempPat
     folder = origin["folder"]
     assert isinstance(folder, Path)
     recipe = recipes.load("export/origin.yaml", recipes.ExportRecipe)
-    sources = export.from_files(folder / "best_model.pth", {"mel": folder / "mel.pth"}, recipe)
+    sources = Sources.from_files(folder / "best_model.pth", {"mel": folder / "mel.pth"}, recipe)
     return export.export(sources, recipe, tmp_path_factory.mktemp("bundle") / "origin")
 
 

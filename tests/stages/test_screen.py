@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from classkinfy_export.contract import SCREEN_VERSION, Capture, WorkingSize
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import CheckpointError, RecipeError
-from classkinfy_export.jobs.export import Sources
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.assembly import Assembly, assemble, trace
 from classkinfy_export.stages.checkpoint import (

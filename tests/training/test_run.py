@@ -18,6 +18,7 @@ from classkinfy_export.contract import Capture
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.jobs import export
+from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.jobs.train import train
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.stages import checkpoint
@@ -103,7 +104,7 @@ def test_another_taxonomy_trains_exports_and_verifies_from_yaml_alone(
 
     path = write(tmp_path / "export.yaml", EXPORT % (formats, form))
     settings = recipes.load(path, recipes.ExportRecipe)
-    bundle = export.export(export.from_run(tmp_path / "run"), settings, tmp_path / "bundle")
+    bundle = export.export(Sources.from_run(tmp_path / "run"), settings, tmp_path / "bundle")
     assert bundle.manifest.taxonomy == recipe.taxonomy
     assert bundle.manifest.stage("classify").outputs[0].shape == (1, 3)
     assert bundle.manifest.stage("grade_melanoma").outputs[0].shape == (1, 2)
@@ -163,7 +164,7 @@ def test_an_unfinished_run_is_continued_and_a_foreign_one_is_left_alone(
     (run / "metrics.json").unlink()
     (run / "grader_melanoma.safetensors").unlink()
     with pytest.raises(Exception, match="not a finished training run"):
-        export.from_run(run)
+        Sources.from_run(run)
     train(recipe, [data], run)
     assert (run / "classifier.safetensors").read_bytes() == before
     assert json.loads((run / "metrics.json").read_text())["graders"]["melanoma"]["test"]["n"]
@@ -268,7 +269,7 @@ def test_a_run_kept_in_halves_is_half_as_large_and_heads_fit_it(data: Path, tmp_
         train(recipe, [data], tmp_path / dtype)
         sizes[dtype] = (tmp_path / dtype / "classifier.safetensors").stat().st_size
     assert sizes["float16"] < 0.56 * sizes["float32"]
-    sources = export.from_run(tmp_path / "float16")
+    sources = Sources.from_run(tmp_path / "float16")
     trunk = {head.info.trunk_sha256 for head in sources.graders.values()}
     assert trunk == {sources.classifier.sha256}
     for tensor in sources.classifier.module.state_dict().values():
@@ -286,7 +287,7 @@ def test_heads_of_another_classifier_are_trained_again(data: Path, tmp_path: Pat
     train(other, [data], tmp_path / "other")
     shutil.copy(tmp_path / "other" / "classifier.safetensors", run)
     train(recipe, [data], run)
-    sources = export.from_run(run)
+    sources = Sources.from_run(run)
     assert sources.graders["melanoma"].info.trunk_sha256 == sources.classifier.sha256
 
 
@@ -311,7 +312,7 @@ def test_a_classifier_that_its_screen_is_new_to_is_calibrated_beside_it(
         (run / "metrics.json").unlink()
         found = train(recipe, [data], run)
         assert found["screen_weight"] == pytest.approx(wanted["screen_weight"], abs=1e-3)
-        sources = export.from_run(run)
+        sources = Sources.from_run(run)
         assemble(
             sources.classifier,
             sources.graders,
@@ -340,12 +341,12 @@ def test_a_run_learns_from_another_that_has_not_seen_what_it_is_judged_by(
         train(taught, [data], tmp_path / "run", teachers=[first])
     run = tmp_path / "run"
     metrics = train(taught, [data], run, teachers=[first], split_csv=first / "split.csv")
-    sources = export.from_run(first)
+    sources = Sources.from_run(first)
     assert metrics["teachers"] == [sources.classifier.sha256]
     alone = taught.classifier.model_copy(update={"distillation": 0.0})
     plain = taught.model_copy(update={"classifier": alone})
     train(plain, [data], tmp_path / "plain", split_csv=first / "split.csv")
-    weights = [export.from_run(tmp_path / name).classifier.sha256 for name in ("run", "plain")]
+    weights = [Sources.from_run(tmp_path / name).classifier.sha256 for name in ("run", "plain")]
     assert weights[0] != weights[1]
     haired = taught.model_copy(update={"hair_removal": True})
     with pytest.raises(DataError, match="was trained with hair_removal False"):

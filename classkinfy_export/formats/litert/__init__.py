@@ -71,6 +71,9 @@ class LitertFormat:
                         feeds,
                         prepared.pixels,
                         float_excitation=float_excitation(precision),
+                        float_blocks=tuple(
+                            block for stage in feeds for block in recipe.float_blocks.get(stage, ())
+                        ),
                     )
                     for own in feeds.values():
                         prepared.calibration.note(f"{self.name} ", own, found)

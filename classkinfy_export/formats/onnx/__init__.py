@@ -8,14 +8,14 @@ from pathlib import Path
 import onnx
 
 from classkinfy_export import __version__
-from classkinfy_export import precision as precisions
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
-from classkinfy_export.formats.onnx import compose, graph, quantize, weights
-from classkinfy_export.precision import Precision
-from classkinfy_export.quantization import ranges as calibrated
+from classkinfy_export.formats.onnx import compose
+from classkinfy_export.formats.onnx.stages import StageGraphs
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization.preparation import Prepared
+from classkinfy_export.quantization.ranges import write
 from classkinfy_export.recipes import ExportRecipe, FormatName
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
@@ -47,42 +47,28 @@ class OnnxFormat:
         """Write the files; see ``Format.export``."""
         target = folder / "models" / self.name
         target.mkdir(parents=True)
+        graphs = StageGraphs(assembly, prepared, recipe.opset)
         exported = {}
-        for stage, module in assembly.modules.items():
+        for stage in assembly.modules:
             progress(f"onnx: {stage}")
-            exported[stage] = graph.export(module, assembly.specs[stage], recipe.opset)
-        rounded: dict[str, onnx.ModelProto] = {}
+            exported[stage] = graphs.plain(stage)
         written = []
         for precision in recipe.precisions:
             stages, ranges = dict(exported), {}
             for stage in _written_again(assembly, precision):
                 progress(f"onnx: {stage}, {precision}")
-                spec, source = assembly.specs[stage], exported[stage]
-                if precisions.rounded_by_photos(precision) and prepared is not None:
-                    if stage in prepared.pixels and stage not in rounded:
-                        module = prepared.assembly.modules[stage]
-                        rounded[stage] = graph.export(module, spec, recipe.opset)
-                    source = rounded.get(stage, source)
-                if precisions.calibrated(precision):
-                    assert prepared is not None
-                    feeds = prepared.calibration.feeds(spec)
-                    stages[stage], ranges[stage] = quantize.quantize(
-                        source,
-                        feeds,
-                        prepared.pixels[stage],
-                        float_excitation=precisions.float_excitation(precision),
-                    )
-                    prepared.calibration.note(f"{self.name} {stage}/", feeds, ranges[stage])
-                else:
-                    stages[stage] = weights.keep(source, precision)
+                floats = recipe.float_blocks.get(stage, ())
+                stages[stage], seen = graphs.lighter(stage, precision, floats)
+                if seen is not None:
+                    ranges[stage] = seen
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")
                 models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
-                ranges[PIPELINE] = compose.prefixed(ranges)
+                if ranges:
+                    ranges[PIPELINE] = compose.prefixed(ranges)
             for stage, model in models.items():
                 own = precision != "fp32" and model is not exported.get(stage)
-                seen = own and precisions.calibrated(precision)
                 name = f"{stage}.{precision}" if own else stage
                 written.append(
                     ModelFile(
@@ -90,7 +76,7 @@ class OnnxFormat:
                         format=self.name,
                         precision=precision,
                         entries={stage: model.graph.name},
-                        ranges=calibrated.write(target, name, ranges[stage]) if seen else None,
+                        ranges=write(target, name, ranges[stage]) if stage in ranges else None,
                     )
                 )
         return written
@@ -126,4 +112,4 @@ def _written_again(assembly: Assembly, precision: Precision) -> tuple[str, ...]:
     """Return the stages that a precision changes; heads on the trunk are computed in float."""
     if precision == "fp32":
         return ()
-    return assembly.networks() if precisions.calibrated(precision) else assembly.weighted()
+    return assembly.networks() if calibrated(precision) else assembly.weighted()

@@ -10,14 +10,14 @@ least to the largest value that calibration saw. Activations are uint8, for whic
 instruction. Resize, mean and head stay float: exact the one, and under 1 % of the work the others.
 
 A squeeze-and-excite branch begins at a mean over positions and ends where its gate is multiplied
-back. It can be left in float: gates scale whole channels, and their errors with them. Its weights
-are int8 all the same, turned to float as the model is loaded.
+back. It can be left in float: gates scale whole channels, and their errors with them. So can blocks
+of the network. Their weights are int8 all the same, turned to float as the model is loaded.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,37 +44,53 @@ _EXCITATION = ".se."
 _MEANS = ("ReduceMean", "GlobalAveragePool")
 
 
+def observe(model: onnx.ModelProto, feeds: Feeds) -> Ranges:
+    """Take the ranges of whatever a stage could have quantised.
+
+    Args:
+        model: the stage's graph.
+        feeds: inputs of it, one for each calibration photo.
+    """
+    with quiet():
+        return feeds.ranges(partial(_calibrate, onnx.shape_inference.infer_shapes(model)))
+
+
 def quantize(
     model: onnx.ModelProto,
-    feeds: Feeds,
+    observed: Ranges,
     pixels: tuple[float, float],
     *,
     float_excitation: bool = False,
+    float_blocks: Sequence[str] = (),
 ) -> tuple[onnx.ModelProto, Ranges]:
     """Quantise the network of a stage.
 
     Args:
         model: a stage's graph, which is left as it is.
-        feeds: inputs of it, one for each calibration photo.
+        observed: what calibration saw of its tensors.
         pixels: black and white, as the network's first convolution reads them.
         float_excitation: compute squeeze-and-excite branches in float.
+        float_blocks: modules of the backbone to compute in float.
 
     Returns:
         the quantised graph, with the same inputs and outputs; and what calibration saw of each
         tensor that is quantised.
 
     Raises:
-        ExportError: the graph has no convolution of a network.
+        ExportError: the graph has no convolution of a network, or none outside of the blocks.
     """
     model = onnx.shape_inference.infer_shapes(model)
-    nodes = _network(model.graph, float_excitation=float_excitation)
+    apart = tuple(f"{_BACKBONE}{block}." for block in float_blocks)
+    nodes = _network(model.graph, apart, float_excitation=float_excitation)
     if not nodes:
         raise ExportError(
             f"stage {model.graph.name} has no convolution under {_BACKBONE!r} to quantise"
         )
+    seen = dict(observed)
+    first = next(node for node in model.graph.node if _convolves(node))
+    if first.output[0] == nodes[0].output[0]:
+        seen[first.input[0]] = pixels
     with quiet():
-        seen = feeds.ranges(partial(_calibrate, model))
-        seen[nodes[0].input[0]] = pixels
         quantizer = QDQQuantizer(
             model,
             per_channel=True,
@@ -98,23 +114,39 @@ def quantize(
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
     rounded = [n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"]
-    if float_excitation:
-        quantised = weights.keep(quantised, "weight_only_wi8_afp32", within=_EXCITATION)
+    wanted = (*apart, _EXCITATION) if float_excitation else apart
+    within = [part for part in wanted if any(part in name for name in _names(quantised.graph))]
+    if within:
+        quantised = weights.keep(quantised, "weight_only_wi8_afp32", within=within)
     return quantised, {name: seen[name] for name in rounded}
 
 
-def _network(graph: onnx.GraphProto, *, float_excitation: bool) -> list[onnx.NodeProto]:
+def _names(graph: onnx.GraphProto) -> set[str]:
+    return {tensor.name for tensor in graph.initializer}
+
+
+def _convolves(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution of a network."""
+    return node.op_type == "Conv" and _BACKBONE in node.input[1]
+
+
+def _network(
+    graph: onnx.GraphProto, apart: Sequence[str], *, float_excitation: bool
+) -> list[onnx.NodeProto]:
     """Return the nodes to quantise: convolutions, and what stands between them."""
-    constants = {tensor.name for tensor in graph.initializer}
+    constants = _names(graph)
     inside: set[str] = set()
     branch: set[str] = set()
     nodes = []
     for node in graph.node:
         read = {name for name in node.input if name and name not in constants}
-        convolution = node.op_type == "Conv" and _BACKBONE in node.input[1]
+        convolution = _convolves(node) and not any(block in node.input[1] for block in apart)
         if float_excitation and (node.op_type in _MEANS or read & branch):
-            back = node.op_type == "Mul" and bool(read - branch) and bool(read & inside)
-            (inside if back else branch).update(node.output)
+            gated = read - branch if node.op_type == "Mul" else set()
+            if not gated:
+                branch.update(node.output)
+            elif inside >= gated:
+                inside.update(node.output)
         elif convolution or (node.op_type in _FOLLOWING and read and inside >= read):
             nodes.append(node)
             inside.update(node.output)

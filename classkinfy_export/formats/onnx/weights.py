@@ -13,6 +13,8 @@ long as in fp32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -26,14 +28,16 @@ _EXACT = "module.resize."
 _LARGEST_CODE = 127
 
 
-def keep(model: onnx.ModelProto, precision: Precision, within: str = "") -> onnx.ModelProto:
+def keep(
+    model: onnx.ModelProto, precision: Precision, within: Sequence[str] = ("",)
+) -> onnx.ModelProto:
     """Keep the weights of a stage's convolutions and products as a precision says.
 
     Args:
         model: a stage's graph, all float, which is left as it is.
         precision: ``fp16``, or ``weight_only_wi8_afp32``: symmetric, one scale for each output
             channel, the largest weight of which is 127.
-        within: of weights, only those with it in their names.
+        within: of weights, only those with one of these in their names.
 
     Returns:
         the graph with the same inputs and outputs, which computes in float32.
@@ -47,7 +51,7 @@ def keep(model: onnx.ModelProto, precision: Precision, within: str = "") -> onnx
     held = {tensor.name: tensor for tensor in graph.initializer}
     back = []
     for name, axis in _weights(graph, held).items():
-        if within not in name:
+        if not any(part in name for part in within):
             continue
         tensors, nodes = _halves(held[name]) if precision == "fp16" else _codes(held[name], axis)
         graph.initializer.remove(held[name])

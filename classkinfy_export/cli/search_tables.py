@@ -1,0 +1,44 @@
+"""What a search for precisions found, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from classkinfy_export.cli import terminal
+from classkinfy_export.evaluation.search import Fidelity, Search
+
+
+def tables(found: Search) -> Iterator[Table]:
+    """Give the noise of each block, and what was tried."""
+    noise = terminal.table(
+        f"each block alone in int8, everything else in float, on {found.images} photos",
+        *("stage", "block", ">same decision", ">SQNR of logits (dB)"),
+    )
+    for row in found.sensitivity:
+        noise.add_row(row.stage, row.block, *_fidelity(row.fidelity))
+    yield noise
+    unbeaten = found.front()
+    tried = terminal.table(
+        f"what was tried, on the same photos; at least {found.agreement:.1%} the same is asked for",
+        *("stage", "precision", "in float", ">same decision", ">SQNR of logits (dB)"),
+        *(">time", ">size", "holds", "on the front"),
+    )
+    for trial in found.trials:
+        tried.add_row(
+            trial.stage,
+            trial.precision,
+            " ".join(trial.float_blocks),
+            *_fidelity(trial.fidelity),
+            f"{trial.time:.2f}x",
+            f"{trial.size:.3f}x",
+            "yes" if trial.holds else "no",
+            "yes" if trial in unbeaten else "",
+        )
+    yield tried
+
+
+def _fidelity(found: Fidelity) -> tuple[str, str]:
+    sqnr = "no noise" if found.sqnr_db is None else f"{found.sqnr_db:.1f}"
+    return f"{found.agreement:.2%}", sqnr

@@ -1,0 +1,90 @@
+"""What a search for precisions tried and found."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict
+
+from classkinfy_export.precision import Precision
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fidelity(_Frozen):
+    """How near answers are to the float network's, over photos."""
+
+    agreement: float
+    """Share of the photos with the same decision."""
+    mean_change: float
+    """Mean absolute difference of a probability."""
+    sqnr_db: float | None
+    """Of the logits, mean taken off: power over that of the difference; None of no difference."""
+
+
+class Sensitivity(_Frozen):
+    """What a block costs in int8, everything else of its network in float."""
+
+    stage: str
+    block: str
+    fidelity: Fidelity
+
+
+class Trial(_Frozen):
+    """A rung, tried."""
+
+    stage: str
+    precision: Precision
+    float_blocks: tuple[str, ...]
+    fidelity: Fidelity
+    time: float
+    """On this machine, over that of fp32 in turn with it."""
+    size: float
+    """Of the model, over that of fp32."""
+    holds: bool
+    """Whether as many decisions are the same as were asked for."""
+
+
+class Choice(_Frozen):
+    """What to export."""
+
+    precision: Precision
+    float_blocks: dict[str, tuple[str, ...]]
+    """By stage."""
+
+
+class Search(_Frozen):
+    """All that was tried, and what came of it. As evidence it also names a manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    agreement: float
+    """The share of same decisions that was asked for."""
+    images: int
+    """That rungs were judged by."""
+    images_sha256: str
+    sensitivity: tuple[Sensitivity, ...]
+    trials: tuple[Trial, ...]
+    choice: Choice | None
+    """None where nothing holds but fp32."""
+
+    def front(self) -> list[Trial]:
+        """Return what is not beaten: nothing of its stage is better in one way and worse in none.
+
+        The ways are time, size and the noise of the logits.
+        """
+        return [t for t in self.trials if not any(_beats(other, t) for other in self.trials)]
+
+
+def _beats(one: Trial, other: Trial) -> bool:
+    ours, theirs = (
+        (t.time, t.size, -math.inf if t.fidelity.sqnr_db is None else -t.fidelity.sqnr_db)
+        for t in (one, other)
+    )
+    return (
+        one.stage == other.stage
+        and ours != theirs
+        and all(a <= b for a, b in zip(ours, theirs, strict=True))
+    )

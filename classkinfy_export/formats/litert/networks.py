@@ -1,0 +1,125 @@
+"""Networks in a LiteRT file: which of their operators are made int8, found by name.
+
+Names of operators' outputs tell of the modules that they come from, each after its class::
+
+    …_backbone/…Sequential_blocks/…Sequential_1/…InvertedResidual_0/…Conv2d_conv_pw;1
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_quantizer.qtyping import TFLOperationName
+
+from classkinfy_export.errors import ExportError
+
+BACKBONE = "_backbone/"
+CONVOLUTIONS = {
+    schema.BuiltinOperator.CONV_2D: TFLOperationName.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: TFLOperationName.DEPTHWISE_CONV_2D,
+}
+FOLLOWING = {
+    schema.BuiltinOperator.ADD: TFLOperationName.ADD,
+    schema.BuiltinOperator.MUL: TFLOperationName.MUL,
+    schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
+}
+"""Quantised too, where all that they read is."""
+_EXCITATION = re.compile(r"_se[;/]")
+
+
+@dataclass
+class Network:
+    """A signature's network: the operators to quantise, in order, and their activations."""
+
+    signature: str
+    subgraph: int
+    operators: list[tuple[int, str]] = field(default_factory=list)
+    """Their kinds, and the names of their outputs."""
+    tensors: dict[int, str] = field(default_factory=dict)
+    """Names of activations by their index in the subgraph."""
+    shares: set[int] = field(default_factory=set)
+    """Of these, what sigmoids give."""
+    pixels: int | None = None
+    """Of these, what the network reads; None where its first convolution stays float."""
+    floats: list[str] = field(default_factory=list)
+    """Names of convolutions that stay float."""
+
+    @property
+    def kinds(self) -> list[int]:
+        """Of the operators."""
+        return [kind for kind, _ in self.operators]
+
+
+def find(
+    model: bytes, *, float_excitation: bool, float_blocks: Sequence[str]
+) -> Mapping[str, Network]:
+    """Find the networks of a file, by signature.
+
+    Args:
+        model: a LiteRT file, all float.
+        float_excitation: leave squeeze-and-excite branches in float.
+        float_blocks: modules of the backbones to leave in float.
+
+    Raises:
+        ExportError: a network has no convolution in one of the blocks.
+    """
+    scopes = [re.compile(_scope(block)) for block in float_blocks]
+    apart = [_EXCITATION, *scopes] if float_excitation else scopes
+    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    networks = {}
+    for signature in parsed.signatureDefs:
+        network = _read(parsed, signature, apart)
+        if network.operators:
+            networks[network.signature] = network
+        for block, scope in zip(float_blocks, scopes, strict=True):
+            if network.operators and not any(map(scope.search, network.floats)):
+                raise ExportError(
+                    f"{network.signature} has no convolution named after {block!r} to leave in "
+                    "float",
+                    hint="leave it out of float_blocks, or litert out of formats",
+                )
+    return networks
+
+
+def _scope(block: str) -> str:
+    modules = "/".join(rf"[^/;]*_{re.escape(part)}" for part in block.split("."))
+    return f"{BACKBONE}{modules}[/;]"
+
+
+def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Network:  # noqa: ANN401  (untyped upstream)
+    graph = parsed.subgraphs[signature.subgraphIndex]
+    network = Network(signature.signatureKey.decode(), int(signature.subgraphIndex))
+    inside: set[int] = set()
+    for operator in graph.operators:
+        code = parsed.operatorCodes[operator.opcodeIndex]
+        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+        output = int(operator.outputs[0])
+        name = _name(graph, output)
+        if BACKBONE not in name:
+            continue
+        read = [int(i) for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i)]
+        if kind in CONVOLUTIONS and any(scope.search(name) for scope in apart):
+            network.floats.append(name)
+        elif kind in CONVOLUTIONS or (kind in FOLLOWING and inside.issuperset(read)):
+            inside.add(output)
+            if not (network.operators or network.floats):
+                network.pixels = read[0]
+            network.operators.append((kind, name))
+            network.tensors |= {index: _name(graph, index) for index in (*read, output)}
+            if kind == schema.BuiltinOperator.LOGISTIC:
+                network.shares.add(output)
+    return network
+
+
+def _name(graph: Any, index: int) -> str:  # noqa: ANN401
+    name: str = graph.tensors[index].name.decode()
+    return name
+
+
+def _constant(model: Any, graph: Any, index: int) -> bool:  # noqa: ANN401
+    buffer = model.buffers[graph.tensors[index].buffer]
+    return buffer.data is not None or bool(buffer.size)

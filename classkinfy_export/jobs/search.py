@@ -1,0 +1,200 @@
+"""What of a bundle's networks can be int8: noise by block, and the cheapest rung that holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime import InferenceSession
+
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
+from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
+from classkinfy_export.formats.onnx.stages import StageGraphs
+from classkinfy_export.jobs import of_bundle
+from classkinfy_export.precision import Precision
+from classkinfy_export.quantization import blocks, preparation
+from classkinfy_export.quantization.calibration import CalibrationSet, Feed
+from classkinfy_export.quantization.photos import Photos, others
+from classkinfy_export.quantization.preparation import Prepared
+from classkinfy_export.quantization.search import Rung, choose, fidelity, ladder
+from classkinfy_export.runtimes.onnxruntime import open_session
+from classkinfy_export.stages.assembly import Assembly
+
+Report = Callable[[str, int, int], None]
+
+_SCANNED: Precision = "static_wi8_ai8"
+_JUDGING = 500
+"""Photos that rungs are judged by, where there are so many."""
+_TIMED = 40
+"""Photos that a rung is timed on, in turn with fp32."""
+
+
+def search(
+    bundle: Bundle,
+    calibration: Path,
+    *,
+    agreement: float,
+    split: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    report: Report = lambda what, done, total: None,
+) -> Search:
+    """Search the networks of a bundle.
+
+    Args:
+        bundle: an opened bundle with weights in format ``pytorch``.
+        calibration: photos or a data set, as of ``export``; of its other lesions up to 500 photos
+            are what rungs are judged by.
+        agreement: the least share of decisions that must be those of fp32.
+        split: of these photos.
+        overrides: ``calibration.images=500`` over the bundle's recipe.
+        report: told of each step.
+
+    Raises:
+        BundleError: the bundle has no weights.
+        DataError: photos cannot be taken, or none is left to judge by.
+        ExportError: a network cannot be quantised.
+        RecipeError: an override of what a new export alone can change.
+    """
+    sources = of_bundle.sources(bundle)
+    recipe = sources.settled(of_bundle.recipe(bundle, (_SCANNED,), overrides))
+    photos = sources.photos(recipe, calibration, split)
+    assert photos is not None, "the precision that is scanned takes some"
+    judging = others(
+        calibration,
+        photos,
+        _JUDGING,
+        sources.classifier.info.taxonomy,
+        training=sources.training,
+        split=split,
+    )
+    assembly = sources.assemble(recipe)
+
+    def framed(chosen: Photos, what: str) -> CalibrationSet:
+        return CalibrationSet(chosen, assembly, recipe, partial(report, what))
+
+    networks = assembly.networks()
+    prepared = preparation.prepare(
+        assembly,
+        framed(photos, "calibration photos"),
+        lambda done: report(f"weights of {networks[done]}", done, len(networks)),
+    )
+    judged = framed(judging, "photos to judge by")
+    return search_assembly(assembly, prepared, judged, agreement, recipe.opset, report)
+
+
+def search_assembly(
+    assembly: Assembly,
+    prepared: Prepared,
+    photos: CalibrationSet,
+    agreement: float,
+    opset: int,
+    report: Report = lambda what, done, total: None,
+) -> Search:
+    """Search every network of an assembly, as ONNX Runtime runs it.
+
+    Args:
+        assembly: the stages.
+        prepared: their networks made ready, and the photos to calibrate on.
+        photos: of other lesions, to judge by.
+        agreement: the least share of decisions that must be those of fp32.
+        opset: of the graphs.
+        report: told of each model tried.
+
+    Raises:
+        ExportError: a network cannot be quantised.
+    """
+    graphs = StageGraphs(assembly, prepared, opset)
+    scanned: list[Sensitivity] = []
+    trials: list[Trial] = []
+    times = {}
+    for stage in assembly.networks():
+        network = assembly.network(stage)
+        parts = blocks.names(network)
+        rounded = Judge(graphs.rounded(stage), assembly.specs[stage], photos)
+        noises = []
+        for done, block in enumerate(parts):
+            report(f"{stage}: {block} alone in int8", done, len(parts))
+            rest = [part for part in parts if part != block]
+            model, _ = graphs.lighter(stage, _SCANNED, rest)
+            noises.append(Sensitivity(stage=stage, block=block, fidelity=rounded.fidelity(model)))
+        judge = Judge(graphs.plain(stage), assembly.specs[stage], photos)
+        rungs = list(ladder(noises, excitation=blocks.has_excitation(network)))
+        for done, rung in enumerate(rungs):
+            report(f"{stage}: {name(rung)}", done, len(rungs))
+            model, _ = graphs.lighter(stage, rung.precision, rung.float_blocks)
+            trials.append(judge.trial(stage, rung, model, agreement))
+        times[stage] = judge.seconds
+        scanned += noises
+    return Search(
+        agreement=agreement,
+        images=len(photos),
+        images_sha256=photos.sha256,
+        sensitivity=tuple(scanned),
+        trials=tuple(trials),
+        choice=choose(trials, times),
+    )
+
+
+def name(rung: Rung | Trial) -> str:
+    """Return a rung in words: the precision, and what it leaves in float."""
+    return ", ".join((rung.precision, *(f"{block} float" for block in rung.float_blocks)))
+
+
+class Judge:
+    """Compares models of a stage with one of them, in ONNX Runtime on one thread.
+
+    Args:
+        model: to compare with.
+        spec: of the stage; its first output is what it decides by, probabilities.
+        photos: to compare on.
+    """
+
+    def __init__(self, model: onnx.ModelProto, spec: StageSpec, photos: CalibrationSet) -> None:
+        self._output = spec.outputs[0].name
+        self._feeds = tuple(photos.feeds(spec))
+        self._size = len(model.SerializeToString())
+        self._session = open_session(model.SerializeToString(), threads=1)
+        self._answers = self._answer(self._session)
+        self.seconds = float(np.median([self._time(self._session, f) for f in self._timed()]))
+
+    def fidelity(self, model: onnx.ModelProto) -> Fidelity:
+        """Compare a model's answers."""
+        session = open_session(model.SerializeToString(), threads=1)
+        return fidelity(self._answers, self._answer(session))
+
+    def trial(self, stage: str, rung: Rung, model: onnx.ModelProto, agreement: float) -> Trial:
+        """Compare a rung's answers, time and size; it holds from an agreement on."""
+        data = model.SerializeToString()
+        session = open_session(data, threads=1)
+        found = fidelity(self._answers, self._answer(session))
+        took = [
+            [self._time(one, feed) for one in (self._session, session)] for feed in self._timed()
+        ]
+        before, after = np.median(took, axis=0)
+        return Trial(
+            stage=stage,
+            precision=rung.precision,
+            float_blocks=rung.float_blocks,
+            fidelity=found,
+            time=float(after / before),
+            size=len(data) / self._size,
+            holds=found.agreement >= agreement,
+        )
+
+    def _timed(self) -> tuple[Feed, ...]:
+        return self._feeds[:_TIMED]
+
+    def _answer(self, session: InferenceSession) -> npt.NDArray[np.float32]:
+        rows = [session.run([self._output], feed)[0] for feed in self._feeds]
+        return np.concatenate(rows)
+
+    def _time(self, session: InferenceSession, feed: Feed) -> float:
+        start = time.perf_counter()
+        session.run([self._output], feed)
+        return time.perf_counter() - start

@@ -1,0 +1,78 @@
+"""Blocks of a network, by timm's names: what can stay in float beside int8.
+
+::
+
+    conv_stem   blocks.0.0   blocks.1.0  blocks.1.1   …   conv_head
+                └ blocks.0 ┘ └──── blocks.1 ────┘
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+
+from classkinfy_export.errors import RecipeError
+from classkinfy_export.precision import float_excitation
+from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.stages.network import Network
+
+
+def names(network: Network) -> tuple[str, ...]:
+    """Return the least parts that make sense alone: of a network's sequences, what they hold."""
+    return tuple(_parts(network.backbone, ""))
+
+
+def has_excitation(network: Network) -> bool:
+    """Whether a network has squeeze-and-excite branches."""
+    modules = network.backbone.named_modules()
+    return any(name.endswith(".se") and _convolves(module) for name, module in modules)
+
+
+def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
+    """Check that networks have what a recipe wants in float.
+
+    Args:
+        networks: by stage.
+        recipe: with ``float_blocks``.
+
+    Raises:
+        RecipeError: there is no such stage, or its network has no such block that convolves,
+            or none has the squeeze-and-excite branches of a precision.
+    """
+    excited = [precision for precision in recipe.precisions if float_excitation(precision)]
+    if excited and not any(map(has_excitation, networks.values())):
+        raise RecipeError(
+            f"{excited[0]}: no network has squeeze-and-excite branches to leave in float",
+            hint="take static_wi8_ai8",
+        )
+    for stage, wanted in recipe.float_blocks.items():
+        if stage not in networks:
+            raise RecipeError(
+                f"float_blocks: no stage {stage!r} has a network",
+                hint=f"those that have one: {', '.join(networks)}",
+            )
+        network = networks[stage]
+        modules = network.backbone.named_modules()
+        known = [name for name, module in modules if name and _convolves(module)]
+        for block in wanted:
+            if block not in known:
+                near = difflib.get_close_matches(block, known, 3) or names(network)
+                raise RecipeError(
+                    f"float_blocks: {network.spec.architecture} has no block {block!r} that "
+                    f"convolves, for {stage}",
+                    hint=f"it has {', '.join(near)}, for instance",
+                )
+
+
+def _parts(module: nn.Module, prefix: str) -> Iterator[str]:
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential):
+            yield from _parts(child, f"{prefix}{name}.")
+        elif _convolves(child):
+            yield f"{prefix}{name}"
+
+
+def _convolves(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())

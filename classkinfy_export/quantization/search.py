@@ -1,0 +1,105 @@
+"""The search for the cheapest precision whose answers are still the model's own.
+
+A ladder is walked from what costs least: all of a network in int8; its noisiest blocks in float,
+one more on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves.
+Every rung is run on photos of other lesions than it was calibrated on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from classkinfy_export.evaluation.search import Choice, Fidelity, Sensitivity, Trial
+from classkinfy_export.precision import Precision, calibrated
+
+_FLOATS = (0, 1, 2, 3, 4, 6, 8)
+"""How many blocks a rung leaves in float."""
+_LEAST = 1e-12
+"""Of a probability whose logarithm is taken."""
+
+
+class Rung(NamedTuple):
+    """What to try of a stage."""
+
+    precision: Precision
+    float_blocks: tuple[str, ...] = ()
+
+
+def fidelity(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> Fidelity:
+    """Compare answers, probabilities [photos, classes] each."""
+    logits, others = (_logits(probabilities) for probabilities in (before, after))
+    signal, noise = float((logits**2).sum()), float(((logits - others) ** 2).sum())
+    return Fidelity(
+        agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        mean_change=float(np.abs(before.astype(np.float64) - after).mean()),
+        sqnr_db=10.0 * math.log10(signal / noise) if signal > 0.0 and noise > 0.0 else None,
+    )
+
+
+def ladder(noises: Sequence[Sensitivity], *, excitation: bool) -> Iterator[Rung]:
+    """Give the rungs of a stage.
+
+    Args:
+        noises: of its blocks.
+        excitation: whether the network has squeeze-and-excite branches.
+    """
+    noisiest = sorted(noises, key=_noise, reverse=True)
+    static: tuple[Precision, ...] = ("static_wi8_ai8", "static_wi8_ai8_se_fp32")
+    for precision in static if excitation else static[:1]:
+        for count in _FLOATS:
+            if count < len(noisiest):
+                yield Rung(precision, tuple(found.block for found in noisiest[:count]))
+    yield Rung("weight_only_wi8_afp32")
+    yield Rung("fp16")
+
+
+def choose(trials: Iterable[Trial], times: dict[str, float]) -> Choice | None:
+    """Choose one precision for all stages: the fastest static one that holds, else the lightest.
+
+    Args:
+        trials: of all stages.
+        times: of each stage in fp32, seconds.
+
+    Returns:
+        None where no precision holds in every stage.
+    """
+    best: dict[Precision, dict[str, Trial]] = {}
+    for trial in trials:
+        if trial.holds:
+            of = best.setdefault(trial.precision, {})
+            if trial.stage not in of or trial.time < of[trial.stage].time:
+                of[trial.stage] = trial
+    whole = {precision: of for precision, of in best.items() if of.keys() == times.keys()}
+    if not whole:
+        return None
+
+    def cost(precision: Precision) -> tuple[bool, float]:
+        of = whole[precision]
+        spent = sum(trial.time * times[stage] for stage, trial in of.items())
+        return (not calibrated(precision), spent if calibrated(precision) else _size(of.values()))
+
+    precision = min(whole, key=cost)
+    blocks = {stage: trial.float_blocks for stage, trial in whole[precision].items()}
+    return Choice(
+        precision=precision,
+        float_blocks={stage: floats for stage, floats in blocks.items() if floats},
+    )
+
+
+def _logits(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def _noise(found: Sensitivity) -> float:
+    sqnr = found.fidelity.sqnr_db
+    return -math.inf if sqnr is None else -sqnr
+
+
+def _size(trials: Iterable[Trial]) -> float:
+    return sum(trial.size for trial in trials)
