@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from altered import altered
 from onnx import helper, numpy_helper
 from oracles.resize import without_antialiasing
 from PIL import Image
@@ -39,20 +40,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         Image.fromarray(synthetic.lesion(dx, number, height=96, width=128).image).save(path)
         paths.append(path)
     return paths
-
-
-def altered(
-    source: Path, target: Path, stage: str, change: Callable[[onnx.ModelProto], None]
-) -> Bundle:
-    """Copy a bundle, change one ONNX file, and pin the result: a bad export, not a bad copy."""
-    shutil.copytree(source, target)
-    path = target / "models" / "onnx" / f"{stage}.onnx"
-    model = onnx.load(path)
-    change(model)
-    path.write_bytes(model.SerializeToString())
-    manifest = Bundle.open(source).manifest
-    writer.seal(target, manifest.model_copy(update={"files": writer.pin(target)}))
-    return Bundle.open(target)
 
 
 def failing(report: ParityReport) -> set[tuple[str, str, str]]:

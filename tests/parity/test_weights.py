@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from altered import altered
 from onnx import numpy_helper
 
 from classkinfy_export import runtimes
-from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.manifest import Manifest
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
@@ -31,20 +29,6 @@ RUNTIMES = ("onnxruntime", "litert", "litert-reference", "tensorflow")
 
 def failing(report: ParityReport) -> set[tuple[str, str, str, str]]:
     return {(t.runtime, t.precision, t.form, t.tensor) for t in report.tensors if not t.passed}
-
-
-def altered(
-    source: Path, target: Path, file: str, change: Callable[[onnx.ModelProto], None]
-) -> Bundle:
-    """Copy a bundle, change one ONNX file, and pin the result: a bad export, not a bad copy."""
-    shutil.copytree(source, target)
-    path = target / "models" / "onnx" / f"{file}.onnx"
-    model = onnx.load(path)
-    change(model)
-    path.write_bytes(model.SerializeToString())
-    manifest = Bundle.open(source).manifest
-    writer.seal(target, manifest.model_copy(update={"files": writer.pin(target)}))
-    return Bundle.open(target)
 
 
 def test_each_runtime_is_held_as_in_fp32_to_the_first_that_runs_the_same_file(

@@ -50,9 +50,7 @@ def test_a_stage_without_a_network_is_refused(network: Network) -> None:
 
 def test_branches_that_no_network_has_are_refused(network: Network) -> None:
     wanted = ExportRecipe(precisions=("static_wi8_ai8_se_fp32",))
-    with pytest.raises(
-        RecipeError, match=r"no network has squeeze.*take static_wi8_ai8"
-    ):
+    with pytest.raises(RecipeError, match=r"no network has squeeze.*take static_wi8_ai8"):
         blocks.check({"classify": network}, wanted)
     excited = Network(NetworkSpec(architecture="efficientnet_b0", input_size=64, outputs=7))
     blocks.check({"classify": network, "grade_mel": excited}, wanted)
