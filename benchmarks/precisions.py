@@ -129,10 +129,8 @@ def main() -> None:
     content = {"images": len(photos), "bundle": bundle.sha256, "versions": versions, "rows": kept}
     (here / f"{given.out}.json").write_text(json.dumps(content, indent=1) + "\n")
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
-    networks = ", ".join(
-        f"{stage} {spec.architecture} at {spec.input_size}"
-        for stage, spec in manifest.networks.items()
-    )
+    specs = manifest.networks.values()
+    networks = ", ".join(dict.fromkeys(f"{s.architecture} at {s.input_size}" for s in specs))
     floats = "; ".join(
         f"{stage} {' '.join(blocks)}"
         for stage, blocks in manifest.provenance.recipe.get("float_blocks", {}).items()

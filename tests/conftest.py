@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narrow terminal
 
+import conversions
 import pytest
 import torch
 from filelock import FileLock
@@ -25,8 +26,10 @@ from classkinfy_export.contract import (
     GraderVariant,
     NetworkSpec,
     QualityRule,
+    StageSpec,
 )
 from classkinfy_export.data import synthetic
+from classkinfy_export.formats.litert import signatures
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
@@ -142,6 +145,21 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return path
 
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_conversion_once(once: Once) -> Iterator[None]:
+    """Several bundles hold the same stages, and to convert them to LiteRT takes a minute."""
+    convert = signatures.convert
+
+    def converted(stages: dict[str, tuple[torch.nn.Module, StageSpec]]) -> bytes:
+        return once(
+            conversions.key(stages), lambda path: path.write_bytes(convert(stages))
+        ).read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "convert", converted)
+        yield
 
 
 @pytest.fixture(scope="session")
