@@ -1,8 +1,7 @@
 r"""What each precision of a bundle changes, beside fp32 in the same runtime.
 
     classkinfy export checkpoints/mobile --calibration HAM10000 --out bundle \
-        --set 'precisions=[fp32, fp16, weight_only_wi8_afp32, static_wi8_ai8]' \
-        --set 'float_blocks={classify: [conv_stem, blocks.0]}'
+        --set 'precisions=[fp32, fp16, weight_only_wi8_afp32, static_wi8_ai8]'
     python benchmarks/precisions.py --bundle bundle --images HAM10000 \
         --split checkpoints/mobile/split.csv
 

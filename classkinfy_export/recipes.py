@@ -39,6 +39,8 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_Stage = Annotated[str, Field(pattern="^(classify|grade_.+)$")]
+"""One that may hold a network."""
 _Deviation = Annotated[float, Field(gt=0)]
 
 
@@ -243,7 +245,7 @@ class ExportRecipe(_Frozen):
     precisions: tuple[Offered, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     """Of the precisions whose activations are quantised."""
-    float_blocks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    float_blocks: dict[_Stage, tuple[str, ...]] = Field(default_factory=dict)
     """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
     ``blocks.0``, ``blocks.3.1``."""
     opset: int = Field(18, ge=18, le=20)
@@ -267,10 +269,6 @@ class ExportRecipe(_Frozen):
         if static and "litert" in self.formats and "staged" not in self.forms:
             raise ValueError(
                 f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"
-            )
-        if self.float_blocks and not static:
-            raise ValueError(
-                "float_blocks are of static precisions: everything else is float all over"
             )
         return self
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.precision import float_excitation
+from classkinfy_export.precision import calibrated, float_excitation
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.network import Network
 
@@ -31,7 +31,7 @@ def has_excitation(network: Network) -> bool:
 
 
 def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
-    """Check that networks have what a recipe wants in float.
+    """Check that networks have what a recipe wants in float, where it wants anything in int8.
 
     Args:
         networks: by stage.
@@ -41,6 +41,8 @@ def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
         RecipeError: there is no such stage, or its network has no such block that convolves,
             or none has the squeeze-and-excite branches of a precision.
     """
+    if not any(map(calibrated, recipe.precisions)):
+        return
     excited = [precision for precision in recipe.precisions if float_excitation(precision)]
     if excited and not any(map(has_excitation, networks.values())):
         raise RecipeError(

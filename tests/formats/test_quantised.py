@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,6 +204,40 @@ def mixed_bundle(
         "mixed_bundle",
         lambda out: export.export(sources, recipe, out, calibration=lesions[0].parent),
     )
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from conftest import _sources
+
+from classkinfy_export import recipes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.jobs import export
+from classkinfy_export.recipes import ExportRecipe
+
+bundle, photos, out = map(Path, sys.argv[2:])
+told = Bundle.open(bundle).manifest.provenance.recipe
+recipe = recipes.parse(told, ExportRecipe, "recipe", ("formats=[onnx]",))
+export.export(_sources("trunk"), recipe, out, calibration=photos)
+"""
+
+
+def test_another_process_rounds_and_calibrates_to_the_same_bytes(
+    quantised_bundle: Path, lesions: list[Path], tmp_path: Path
+) -> None:
+    tests = Path(__file__).parent.parent
+    subprocess.run(
+        [sys.executable, "-c", AGAIN, tests, quantised_bundle, lesions[0].parent, tmp_path / "b"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+    for name in (f"classify.{INT8}.onnx", f"pipeline.{INT8}.onnx", f"classify.{INT8}.ranges.json"):
+        one, two = (path / "models" / "onnx" / name for path in (quantised_bundle, tmp_path / "b"))
+        assert one.read_bytes() == two.read_bytes(), name
 
 
 MIXED = {INT8: {True: 3, False: 14}, FLOAT_EXCITATION: {True: 7, False: 10}}

@@ -48,6 +48,10 @@ def test_a_stage_without_a_network_is_refused(network: Network) -> None:
         blocks.check({"classify": network}, recipe(grade_mel=("conv_stem",)))
 
 
+def test_a_recipe_that_is_all_float_may_name_any_block(network: Network) -> None:
+    blocks.check({"classify": network}, ExportRecipe(float_blocks={"classify": ("layer1",)}))
+
+
 def test_branches_that_no_network_has_are_refused(network: Network) -> None:
     wanted = ExportRecipe(precisions=("static_wi8_ai8_se_fp32",))
     with pytest.raises(RecipeError, match=r"no network has squeeze.*take static_wi8_ai8"):
