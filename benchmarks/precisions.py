@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections import defaultdict
 from importlib.metadata import version
@@ -77,7 +78,7 @@ def row(key: tuple[str, str], given: dict[tuple[str, str], Any], found: Paired) 
         "same label": f"{100 * (1 - flips / len(before)):.2f} % ({flips} of {len(before)} differ)",
         "mean Δp": f"{shift.mean():.5f}",
         "mean KL": f"{divergence.mean():.5f}",
-        "SQNR of logits": f"{fidelity(before, after).sqnr_db:.1f} dB",
+        "SQNR of log-probabilities": f"{fidelity(before, after).sqnr_db or math.inf:.1f} dB",
         "change of balanced accuracy": (
             f"{balanced.value:+.3f} ({balanced.low:+.3f} to {balanced.high:+.3f})"
         ),
@@ -134,13 +135,12 @@ def main() -> None:
         f"{stage} {' '.join(blocks)}"
         for stage, blocks in manifest.provenance.recipe.get("float_blocks", {}).items()
     )
-    calibration = manifest.calibration
-    assert calibration is not None
+    calibrated = manifest.calibration.images if manifest.calibration else 0
     lines = [
         f"# Precisions of {manifest.name}, beside fp32 in the same runtime",
         "",
         f"{len(photos)} photos of the test part, whose lesions neither training nor calibration",
-        f"saw; {calibration.images} photos calibrated on. Networks: {networks}.",
+        f"saw; {calibrated} photos calibrated on. Networks: {networks}.",
         f"Their blocks in float beside int8: {floats or 'none'}. Sizes are of the file that holds",
         "`classify`, in LiteRT with all stages; times are of `classify`, its exact resize",
         "included, on one thread, medians over all photos, each precision in turn.",

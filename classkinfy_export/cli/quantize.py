@@ -13,6 +13,7 @@ from classkinfy_export.cli import search_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import RecipeError, require
 from classkinfy_export.evaluation.search import Search
+from classkinfy_export.precision import calibrated, rounded_by_photos
 
 
 def command(
@@ -30,8 +31,9 @@ def command(
         ),
     ] = False,
     agreement: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How often that is, with --search.")
-    ] = 0.98,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="How often that is, with --search: 0.98 by default."),
+    ] = None,
     calibration: terminal.Calibration = None,
     split: terminal.CalibrationSplit = None,
     override: Annotated[
@@ -53,21 +55,28 @@ def command(
     """
     if search and precision:
         raise RecipeError("--search finds the precision, and --precision names one: give either")
+    if agreement is not None and not search:
+        raise RecipeError("--agreement is of --search", hint="give --search, too")
     if search and calibration is None:
         raise RecipeError("--search runs models on photos", hint="give --calibration")
     opened = Bundle.open(bundle)
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="quantising")
-    from classkinfy_export.jobs.quantize import quantize
+    from classkinfy_export.jobs.quantize import check_out, quantize
 
     overrides = tuple(override or ())
     found = None
     if search:
         assert calibration is not None
-        found = _search(opened, calibration, agreement, split, overrides, quietly=json)
+        check_out(opened, out, overwrite=overwrite)
+        least = 0.98 if agreement is None else agreement
+        found = _search(opened, calibration, least, split, overrides, quietly=json)
         assert found.choice is not None
         precision = [found.choice.precision]
-        overrides += (f"float_blocks={dumps(found.choice.float_blocks)}",)
+        if calibrated(found.choice.precision):
+            overrides += (f"float_blocks={dumps(found.choice.float_blocks)}",)
+        if not rounded_by_photos(found.choice.precision):
+            calibration = split = None
     with terminal.progress() as report:
         made, left_out = quantize(
             opened,

@@ -14,7 +14,7 @@ def tables(found: Search) -> Iterator[Table]:
     """Give the noise of each block, and what was tried."""
     noise = terminal.table(
         f"each block alone in int8, everything else in float, on {found.images} photos",
-        *("stage", "block", ">same decision", ">SQNR of logits (dB)"),
+        *("stage", "block", ">same decision", ">SQNR of log-probabilities (dB)"),
     )
     for row in found.sensitivity:
         noise.add_row(row.stage, row.block, *_fidelity(row.fidelity))
@@ -22,7 +22,7 @@ def tables(found: Search) -> Iterator[Table]:
     unbeaten = found.front()
     tried = terminal.table(
         f"what was tried, on the same photos; at least {found.agreement:.1%} the same is asked for",
-        *("stage", "precision", "in float", ">same decision", ">SQNR of logits (dB)"),
+        *("stage", "precision", "in float", ">same decision", ">SQNR of log-probabilities (dB)"),
         *(">time", ">size", "holds", "on the front"),
     )
     for trial in found.trials:

@@ -21,7 +21,7 @@ class Fidelity(_Frozen):
     mean_change: float
     """Mean absolute difference of a probability."""
     sqnr_db: float | None
-    """Of the logits, mean taken off: power over that of the difference; None of no difference."""
+    """Of the log-probabilities, mean taken off: power over that of the difference; None of none."""
 
 
 class Sensitivity(_Frozen):
@@ -73,7 +73,7 @@ class Search(_Frozen):
     def front(self) -> list[Trial]:
         """Return what is not beaten: nothing of its stage is better in one way and worse in none.
 
-        The ways are time, size and the noise of the logits.
+        The ways are time, size and noise.
         """
         return [t for t in self.trials if not any(_beats(other, t) for other in self.trials)]
 

@@ -76,7 +76,7 @@ def export(
         ExportError: a format cannot hold what the recipe asks.
         ClasskinfyError: ``out`` exists.
         DataError: photos to calibrate on cannot be taken, or the model is measured on them.
-        RecipeError: a precision without the photos that it needs.
+        RecipeError: a precision without the photos that it needs, or blocks that a network lacks.
     """
     recipe = sources.settled(recipe)
     photos = sources.photos(recipe, calibration, split)

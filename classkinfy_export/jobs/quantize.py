@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError, RecipeError
+from classkinfy_export.errors import BundleError, ClasskinfyError, RecipeError
 from classkinfy_export.jobs import export, of_bundle
 from classkinfy_export.precision import rounded_by_photos
 
@@ -44,7 +44,7 @@ def quantize(
         precisions: to add, in this order, to those that it holds.
         calibration: photos or a data set, as of ``export``.
         split: of these photos; a bundle does not bring its run's.
-        overrides: ``calibration.images=500`` over the bundle's recipe.
+        overrides: of ``calibration`` and ``float_blocks`` over the bundle's recipe.
         overwrite: replace what is at ``out``.
         report: told of each step.
 
@@ -55,10 +55,7 @@ def quantize(
         RecipeError: a precision that is not offered or lacks photos, nothing to add, or an override
             of what a new export alone can change.
     """
-    if out.resolve() == bundle.path.resolve() or bundle.path.resolve() in out.resolve().parents:
-        raise BundleError(
-            f"{out} is the bundle that is read, or lies in it", hint="choose another --out"
-        )
+    check_out(bundle, out, overwrite=overwrite)
     recipe = of_bundle.recipe(bundle, precisions, overrides)
     sources = of_bundle.sources(bundle)
     held = [precision for precision in recipe.precisions if rounded_by_photos(precision)]
@@ -78,3 +75,20 @@ def quantize(
         report=report,
     )
     return Quantised(made, tuple(name for name in bundle.evidence() if name not in made.evidence()))
+
+
+def check_out(bundle: Bundle, out: Path, *, overwrite: bool) -> None:
+    """Check that a new bundle can be written, before anything else is done.
+
+    Raises:
+        BundleError: ``out`` is the bundle that is read, or lies in it.
+        ClasskinfyError: ``out`` exists.
+    """
+    if out.resolve() == bundle.path.resolve() or bundle.path.resolve() in out.resolve().parents:
+        raise BundleError(
+            f"{out} is the bundle that is read, or lies in it", hint="choose another --out"
+        )
+    if out.exists() and not overwrite:
+        raise ClasskinfyError(
+            f"{out} already exists", hint="choose another --out, or pass --overwrite"
+        )

@@ -14,10 +14,11 @@ from onnxruntime import InferenceSession
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
+from classkinfy_export.errors import RecipeError
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.jobs import of_bundle
-from classkinfy_export.precision import Precision
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization import blocks, preparation
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
 from classkinfy_export.quantization.photos import Photos, others
@@ -48,21 +49,32 @@ def search(
 
     Args:
         bundle: an opened bundle with weights in format ``pytorch``.
-        calibration: photos or a data set, as of ``export``; of its other lesions up to 500 photos
-            are what rungs are judged by.
+        calibration: photos or a data set, as of ``export``; up to 500 more of them are what rungs
+            are judged by.
         agreement: the least share of decisions that must be those of fp32.
         split: of these photos.
-        overrides: ``calibration.images=500`` over the bundle's recipe.
+        overrides: ``calibration.images=500`` over the bundle's recipe, of nothing that is searched.
         report: told of each step.
 
     Raises:
         BundleError: the bundle has no weights.
         DataError: photos cannot be taken, or none is left to judge by.
         ExportError: a network cannot be quantised.
-        RecipeError: an override of what a new export alone can change.
+        RecipeError: an override of what a new export alone can change, or of what is searched; the
+            bundle holds static models, which other blocks in float would change.
     """
+    held = [model.precision for model in bundle.manifest.models if calibrated(model.precision)]
+    if held:
+        raise RecipeError(
+            f"{bundle.path.name} holds {held[0]} already, which what is found would change",
+            hint="search with a bundle that holds none",
+        )
+    for override in overrides:
+        if override.startswith(("precisions", "float_blocks")):
+            raise RecipeError(f"--set {override}: that is what is searched", hint="leave it out")
+    unset = (*overrides, "float_blocks={}")
     sources = of_bundle.sources(bundle)
-    recipe = sources.settled(of_bundle.recipe(bundle, (_SCANNED,), overrides))
+    recipe = sources.settled(of_bundle.recipe(bundle, (_SCANNED,), unset))
     photos = sources.photos(recipe, calibration, split)
     assert photos is not None, "the precision that is scanned takes some"
     judging = others(

@@ -131,7 +131,12 @@ class Sources:
         return recipe
 
     def assemble(self, recipe: ExportRecipe) -> Assembly:
-        """Put the checkpoints together into the stages that a recipe, settled, tells of."""
+        """Put the checkpoints together into the stages that a recipe, settled, tells of.
+
+        Raises:
+            CheckpointError: they do not fit together.
+            RecipeError: a network lacks what the recipe leaves in float.
+        """
         assembly = assemble(
             self.classifier,
             self.graders,

@@ -39,7 +39,7 @@ def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
 
     Raises:
         RecipeError: there is no such stage, or its network has no such block that convolves,
-            or none has the squeeze-and-excite branches of a precision.
+            or nothing but such blocks; or none has the squeeze-and-excite branches of a precision.
     """
     if not any(map(calibrated, recipe.precisions)):
         return
@@ -64,8 +64,14 @@ def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
                 raise RecipeError(
                     f"float_blocks: {network.spec.architecture} has no block {block!r} that "
                     f"convolves, for {stage}",
-                    hint=f"it has {', '.join(near)}, for instance",
+                    hint=f"it has {', '.join(near)}, for instance; or --set 'float_blocks={{}}'",
                 )
+        parts = names(network)
+        if all(any(f"{part}.".startswith(f"{block}.") for block in wanted) for part in parts):
+            raise RecipeError(
+                f"float_blocks: nothing of {stage} is left for int8",
+                hint="take weight_only_wi8_afp32",
+            )
 
 
 def _parts(module: nn.Module, prefix: str) -> Iterator[str]:

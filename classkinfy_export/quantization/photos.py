@@ -106,10 +106,10 @@ def others(
     training: Training | None = None,
     split: Path | None = None,
 ) -> Photos:
-    """Choose photos of other lesions than those calibrated on, to judge by: as they come.
+    """Choose other photos than those calibrated on, to judge by: as they come.
 
-    Of a data set whose split is known they are of the parts that training tunes by, ``val`` and
-    ``calib``: no weight has seen them, and no accuracy is measured on them.
+    Of a data set they are of other lesions; where its split is known, of the parts that training
+    tunes by, ``val`` and ``calib``: no weight has seen them, and no accuracy is measured on them.
 
     Args:
         source: what the photos were chosen of.

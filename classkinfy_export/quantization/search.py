@@ -1,24 +1,27 @@
 """The search for the cheapest precision whose answers are still the model's own.
 
 A ladder is walked from what costs least: all of a network in int8; its noisiest blocks in float,
-one more on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves.
-Every rung is run on photos of other lesions than it was calibrated on.
+more on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves.
+Every rung is run on photos that it was not calibrated on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from classkinfy_export.evaluation.search import Choice, Fidelity, Sensitivity, Trial
-from classkinfy_export.precision import Precision, calibrated
+from classkinfy_export.precision import Precision, calibrated, float_excitation
 
+_WHOLE: Precision = "static_wi8_ai8"
 _FLOATS = (0, 1, 2, 3, 4, 6, 8)
 """How many blocks a rung leaves in float."""
+_ALIKE = 1.03
+"""Times that are less apart are the same, as far as this machine can tell."""
 _LEAST = 1e-12
 """Of a probability whose logarithm is taken."""
 
@@ -48,9 +51,9 @@ def ladder(noises: Sequence[Sensitivity], *, excitation: bool) -> Iterator[Rung]
         noises: of its blocks.
         excitation: whether the network has squeeze-and-excite branches.
     """
-    noisiest = sorted(noises, key=_noise, reverse=True)
-    static: tuple[Precision, ...] = ("static_wi8_ai8", "static_wi8_ai8_se_fp32")
-    for precision in static if excitation else static[:1]:
+    noisiest = sorted(noises, key=_exactness)
+    static: tuple[Precision, ...] = (_WHOLE, "static_wi8_ai8_se_fp32")
+    for precision in static if excitation else (_WHOLE,):
         for count in _FLOATS:
             if count < len(noisiest):
                 yield Rung(precision, tuple(found.block for found in noisiest[:count]))
@@ -58,8 +61,11 @@ def ladder(noises: Sequence[Sensitivity], *, excitation: bool) -> Iterator[Rung]
     yield Rung("fp16")
 
 
-def choose(trials: Iterable[Trial], times: dict[str, float]) -> Choice | None:
+def choose(trials: Sequence[Trial], times: Mapping[str, float]) -> Choice | None:
     """Choose one precision for all stages: the fastest static one that holds, else the lightest.
+
+    A static one must be faster than fp32. Of a stage's rungs that are as fast the least noisy is
+    taken; and where a network has no squeeze-and-excite, leaving them in float changes nothing.
 
     Args:
         trials: of all stages.
@@ -68,20 +74,22 @@ def choose(trials: Iterable[Trial], times: dict[str, float]) -> Choice | None:
     Returns:
         None where no precision holds in every stage.
     """
-    best: dict[Precision, dict[str, Trial]] = {}
-    for trial in trials:
-        if trial.holds:
-            of = best.setdefault(trial.precision, {})
-            if trial.stage not in of or trial.time < of[trial.stage].time:
-                of[trial.stage] = trial
-    whole = {precision: of for precision, of in best.items() if of.keys() == times.keys()}
+    whole: dict[Precision, dict[str, Trial]] = {}
+    for precision in dict.fromkeys(trial.precision for trial in trials):
+        found = {stage: _best(trials, stage, precision) for stage in times}
+        of = {stage: trial for stage, trial in found.items() if trial is not None}
+        if of.keys() == times.keys() and (
+            not calibrated(precision) or _time(of, times) < sum(times.values())
+        ):
+            whole[precision] = of
     if not whole:
         return None
 
     def cost(precision: Precision) -> tuple[bool, float]:
         of = whole[precision]
-        spent = sum(trial.time * times[stage] for stage, trial in of.items())
-        return (not calibrated(precision), spent if calibrated(precision) else _size(of.values()))
+        if calibrated(precision):
+            return False, _time(of, times)
+        return True, sum(trial.size for trial in of.values())
 
     precision = min(whole, key=cost)
     blocks = {stage: trial.float_blocks for stage, trial in whole[precision].items()}
@@ -91,15 +99,25 @@ def choose(trials: Iterable[Trial], times: dict[str, float]) -> Choice | None:
     )
 
 
+def _best(trials: Sequence[Trial], stage: str, precision: Precision) -> Trial | None:
+    own = [t for t in trials if t.stage == stage and t.precision == precision]
+    if not own and float_excitation(precision):
+        own = [t for t in trials if t.stage == stage and t.precision == _WHOLE]
+    holding = [trial for trial in own if trial.holds]
+    least = min((trial.time for trial in holding), default=0.0)
+    alike = [trial for trial in holding if trial.time <= least * _ALIKE]
+    return max(alike, key=_exactness, default=None)
+
+
+def _time(of: Mapping[str, Trial], times: Mapping[str, float]) -> float:
+    return sum(trial.time * times[stage] for stage, trial in of.items())
+
+
+def _exactness(found: Trial | Sensitivity) -> float:
+    sqnr = found.fidelity.sqnr_db
+    return math.inf if sqnr is None else sqnr
+
+
 def _logits(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
-
-
-def _noise(found: Sensitivity) -> float:
-    sqnr = found.fidelity.sqnr_db
-    return -math.inf if sqnr is None else -sqnr
-
-
-def _size(trials: Iterable[Trial]) -> float:
-    return sum(trial.size for trial in trials)

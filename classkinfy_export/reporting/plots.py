@@ -325,19 +325,25 @@ def sensitivity(rows: Sequence[Sensitivity]) -> Plot:
     """Draw the noise of each block of a network, alone in int8; the shorter a bar, the noisier.
 
     Args:
-        rows: of one stage, in the order of computing; one without noise has no bar.
+        rows: of one stage, in the order of computing; one without noise has the longest bar.
     """
-    ratios = [row.fidelity.sqnr_db or 0.0 for row in rows]
+    seen = [row.fidelity.sqnr_db for row in rows]
+    most = max((ratio for ratio in seen if ratio is not None), default=1.0)
+    ratios = [most if ratio is None else ratio for ratio in seen]
     with style():
         figure, axes = canvas(0.8 + _ROW * len(rows))
         axes.barh(range(len(rows)), ratios, color="#0072B2", height=0.66)
         for place, row in enumerate(rows):
             told = f"{row.fidelity.agreement:.1%} the same"
-            axes.text(ratios[place] + 0.4, place, told, va="center", color=INK)
+            told += ", no noise" if seen[place] is None else ""
+            axes.text(max(ratios[place], 0.0) + 0.4, place, told, va="center", color=INK)
         axes.set_yticks(range(len(rows)), [short(row.block) for row in rows])
         axes.invert_yaxis()
-        axes.set_xlim(0, max(ratios, default=1.0) * 1.22 + 1.0)
-        axes.set_xlabel("signal to noise of the logits, dB; and decisions")
+        axes.set_xlim(min(0.0, *ratios), max(most, 1.0) * 1.3)
+        axes.set_xlabel("signal to noise of the log-probabilities, dB; and decisions")
         axes.grid(axis="x")
-        blocks = ", ".join(f"{r.block} {v:.1f} dB" for r, v in zip(rows, ratios, strict=True))
+        blocks = ", ".join(
+            f"{row.block} {'no noise' if ratio is None else f'{ratio:.1f} dB'}"
+            for row, ratio in zip(rows, seen, strict=True)
+        )
         return finish(figure, f"Each block alone in int8: {blocks}.")

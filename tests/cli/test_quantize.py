@@ -20,10 +20,11 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.data.splits import split as deal
 from classkinfy_export.data.splits import write as write_split
-from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity
+from classkinfy_export.evaluation.search import Choice, Fidelity, Search, Sensitivity
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.precision import Precision
 from classkinfy_export.quantization.photos import Training
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
 from classkinfy_export.taxonomy import Taxonomy
@@ -194,6 +195,7 @@ def test_a_second_time_names_what_is_there_and_calibrates_anew(
         (("--calibration", "/nowhere"), ("'/nowhere' does not exist",)),
         (("--split", "/nowhere"), ("needs --calibration",)),
         (("--search",), ("give --calibration",)),
+        (("--agreement", "0.9"), ("--agreement is of --search",)),
         (("--search", "--precision", INT8), ("give either",)),
         (("--search", "--agreement", "0.9", "--calibration", "/nowhere"), ("does not exist",)),
     ],
@@ -258,20 +260,31 @@ def test_a_bundle_without_weights_is_refused(
 
 @pytest.mark.slow
 def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
-    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+    sources: Sources,
+    recipe: ExportRecipe,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("classkinfy_export.quantization.search._FLOATS", (0, 2))
+    update = {"formats": ("pytorch", "onnx"), "forms": ("staged",)}
+    bundle = export.export(sources, recipe.model_copy(update=update), tmp_path / "bundle").path
     data = ("--calibration", lesions, "--split", split_csv)
-    quantise = ("quantize", weights_bundle, "--search", "--agreement", "0.5", "--out", out, *data)
+    quantise = ("quantize", bundle, "--search", "--agreement", "0.5", "--out", out, *data)
     ran = classkinfy(*quantise, "--json")
     assert ran.exit_code == 0
     found = json.loads(ran.stdout)["search"]
+    assert (out / "models" / "onnx" / f"classify.{found['choice']['precision']}.onnx").is_file()
     parts = pd.read_csv(split_csv)["part"]
     assert found["images"] == parts.isin(["val", "calib"]).sum()
     blocks = [row["block"] for row in found["sensitivity"]]
     assert blocks == ["conv_stem", *(f"blocks.{i}.0" for i in range(5)), "conv_head"]
     noises = {row["block"]: row["fidelity"]["sqnr_db"] for row in found["sensitivity"]}
     noisiest = sorted(noises, key=noises.__getitem__)
-    assert {len(t["float_blocks"]) for t in found["trials"]} == {0, 1, 2, 3, 4, 6}
+    assert {len(t["float_blocks"]) for t in found["trials"]} == {0, 2}
     for trial in found["trials"]:
         assert trial["float_blocks"] == noisiest[: len(trial["float_blocks"])]
         assert trial["holds"] == (trial["fidelity"]["agreement"] >= 0.5)
@@ -287,6 +300,46 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     text = page.read_text()
     assert "Noise by block of classify." in text
     assert f"Chosen: <b>{chosen['precision']}</b>" in text
+
+
+@pytest.mark.parametrize("precision", ["fp16", "weight_only_wi8_afp32", INT8])
+def test_whatever_a_search_chooses_is_exported(
+    precision: Precision,
+    weights_bundle: Path,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocks = {"classify": ("conv_stem",)} if precision == INT8 else {}
+    found = Search(
+        agreement=0.98,
+        images=9,
+        images_sha256="0" * 64,
+        sensitivity=(),
+        trials=(),
+        choice=Choice(precision=precision, float_blocks=blocks),
+    )
+    monkeypatch.setattr("classkinfy_export.jobs.search.search", lambda *_, **__: found)
+    data = ("--calibration", lesions, "--split", split_csv)
+    assert classkinfy("quantize", weights_bundle, "--search", "--out", out, *data).exit_code == 0
+    made = Bundle.open(out).manifest
+    assert made.provenance.recipe["precisions"] == ["fp32", precision]
+    wanted = {stage: [*names] for stage, names in blocks.items()}
+    assert made.provenance.recipe["float_blocks"] == wanted
+    assert (made.calibration is None) == (precision == "fp16")
+
+
+def test_a_search_refuses_what_it_would_overrule_before_it_begins(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    data = ("--calibration", lesions, "--split", split_csv)
+    search = ("quantize", weights_bundle, "--search", "--out", out, *data)
+    for override in ("precisions=[fp32, fp16]", "float_blocks={classify: [conv_stem]}"):
+        classkinfy(*search, "--set", override).refused(override, "that is what is searched")
+    out.mkdir()
+    classkinfy(*search).refused("already exists", "--overwrite")
 
 
 def test_a_search_that_finds_nothing_fails_and_writes_nothing(

@@ -43,6 +43,12 @@ def test_a_block_without_a_convolution_is_refused(network: Network) -> None:
         blocks.check({"classify": network}, recipe(classify=("bn1",)))
 
 
+def test_a_network_that_is_left_in_float_whole_is_refused(network: Network) -> None:
+    whole = recipe(classify=("conv_stem", "blocks", "conv_head"))
+    with pytest.raises(RecipeError, match="nothing of classify is left for int8"):
+        blocks.check({"classify": network}, whole)
+
+
 def test_a_stage_without_a_network_is_refused(network: Network) -> None:
     with pytest.raises(RecipeError, match=r"no stage 'grade_mel' has a network: .*classify"):
         blocks.check({"classify": network}, recipe(grade_mel=("conv_stem",)))

@@ -24,7 +24,7 @@ from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization import ranges
-from classkinfy_export.quantization.photos import Photos, Training, choose
+from classkinfy_export.quantization.photos import Photos, Training, choose, others
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -76,8 +76,8 @@ def test_every_diagnosis_gives_as_many_and_a_rare_one_all_that_it_has(data: Path
     assert dict(count) == photos.classes
     # df has 4 photos and vasc 7; the other 59 are dealt to five.
     assert (count["df"], count["vasc"]) == (4, 7)
-    others = [count[dx] for dx in ("akiec", "bcc", "bkl", "mel", "nv")]
-    assert max(others) - min(others) <= 1
+    rest = [count[dx] for dx in ("akiec", "bcc", "bkl", "mel", "nv")]
+    assert max(rest) - min(rest) <= 1
 
 
 def test_a_class_that_the_data_lack_is_counted_as_none(data: Path, tmp_path: Path) -> None:
@@ -236,6 +236,37 @@ def test_the_runs_own_split_and_data_come_with_it() -> None:
     assert sources.training.data["split_sha256"] == digest
     alone = Sources.from_files(SHIPPED / "classifier.safetensors", {}, ExportRecipe())
     assert alone.training.split == SHIPPED / "split.csv"
+
+
+def test_others_of_a_data_set_are_of_other_lesions(data: Path) -> None:
+    chosen = drawn(data)
+    rest = others(data, chosen, 10**6, TAXONOMY)
+    one, two = (set(rows_of(photos, data)["lesion_id"]) for photos in (chosen, rest))
+    assert one
+    assert one.isdisjoint(two)
+    assert one | two == set(pd.read_csv(data / "HAM10000_metadata.csv")["lesion_id"])
+    fewer = others(data, chosen, 7, TAXONOMY)
+    assert fewer.paths == rest.paths[:7]
+
+
+def test_others_of_a_data_set_that_is_split_are_those_that_training_tunes_by(
+    data: Path, split_csv: Path
+) -> None:
+    chosen = drawn(data, split=split_csv)
+    rest = others(data, chosen, 10**6, TAXONOMY, split=split_csv)
+    part = pd.read_csv(split_csv).set_index("image_id")["part"]
+    tuning = part[part.isin(["val", "calib"])].index
+    assert {path.stem for path in rest.paths} == set(tuning)
+
+
+def test_others_of_a_folder_are_its_other_files(data: Path) -> None:
+    folder = data / "images"
+    chosen = drawn(folder)
+    rest = others(folder, chosen, 10**6, TAXONOMY)
+    assert {*rest.paths, *chosen.paths} == set(list_images(folder))
+    assert not {*rest.paths} & {*chosen.paths}
+    with pytest.raises(DataError, match=r"none is left to judge by.*calibration\.images"):
+        others(folder, drawn(folder, images=10**6), 9, TAXONOMY)
 
 
 def test_a_split_without_photos_is_refused(

@@ -94,6 +94,7 @@ def test_the_fastest_static_precision_that_holds_in_every_stage_is_chosen() -> N
         trial(INT8, 0.5, 20.0, floats=("conv_stem",)),
         trial(INT8, 0.6, 22.0, floats=("conv_stem", "blocks.0.0")),
         trial(EXCITED, 0.45, 20.0),
+        trial(EXCITED, 0.45, 20.0, stage="grade_mel", holds=False),
         trial(INT8, 0.4, 20.0, stage="grade_mel"),
         trial("fp16", 0.1, 70.0),
         trial("fp16", 0.1, 70.0, stage="grade_mel"),
@@ -113,6 +114,36 @@ def test_a_dear_stage_weighs_more() -> None:
         found = search.choose(trials, dict(zip(("classify", "grade_mel"), times, strict=True)))
         assert found is not None
         assert found.precision == precision
+
+
+def test_a_network_without_branches_has_nothing_to_leave_in_float_of_them() -> None:
+    trials = [
+        trial(INT8, 0.5, 20.0, floats=("conv_stem",)),
+        trial(INT8, 0.5, 5.0, holds=False, stage="grade_mel"),
+        trial(EXCITED, 0.6, 20.0, stage="grade_mel"),
+    ]
+    found = search.choose(trials, {"classify": 0.02, "grade_mel": 0.03})
+    assert found is not None
+    assert found.precision == EXCITED
+    assert found.float_blocks == {"classify": ("conv_stem",)}
+
+
+def test_of_what_is_as_fast_the_least_noisy_is_chosen() -> None:
+    trials = [
+        trial(INT8, 0.500, 20.0),
+        trial(INT8, 0.510, 22.0, floats=("conv_stem",)),
+        trial(INT8, 0.530, 25.0, floats=("conv_stem", "blocks.0.0")),
+    ]
+    found = search.choose(trials, {"classify": 0.02})
+    assert found is not None
+    assert found.float_blocks == {"classify": ("conv_stem",)}
+
+
+def test_what_is_slower_than_fp32_is_not_chosen_for_its_speed() -> None:
+    trials = [trial(INT8, 1.1, 20.0), trial("fp16", 1.0, 70.0, size=0.5)]
+    found = search.choose(trials, {"classify": 0.02})
+    assert found is not None
+    assert found.precision == "fp16"
 
 
 def test_without_a_static_precision_the_lightest_is_chosen_and_without_any_none() -> None:

@@ -105,7 +105,7 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
         if kind in CONVOLUTIONS and any(scope.search(name) for scope in apart):
             network.floats.append(name)
         elif kind in CONVOLUTIONS or (kind in FOLLOWING and inside.issuperset(read)):
-            inside.add(output)
+            inside.update(read, [output])
             if not (network.operators or network.floats):
                 network.pixels = read[0]
             network.operators.append((kind, name))

@@ -142,14 +142,11 @@ def _network(
         read = {name for name in node.input if name and name not in constants}
         convolution = _convolves(node) and not any(block in node.input[1] for block in apart)
         if float_excitation and (node.op_type in _MEANS or read & branch):
-            gated = read - branch if node.op_type == "Mul" else set()
-            if not gated:
+            if node.op_type != "Mul" or read <= branch:  # not the product with what it gates
                 branch.update(node.output)
-            elif inside >= gated:
-                inside.update(node.output)
         elif convolution or (node.op_type in _FOLLOWING and read and inside >= read):
             nodes.append(node)
-            inside.update(node.output)
+            inside.update(read, node.output)
     return nodes
 
 
