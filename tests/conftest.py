@@ -153,9 +153,10 @@ def _each_conversion_once(once: Once) -> Iterator[None]:
     convert = signatures.convert
 
     def converted(stages: dict[str, tuple[torch.nn.Module, StageSpec]]) -> bytes:
-        return once(
-            conversions.key(stages), lambda path: path.write_bytes(convert(stages))
-        ).read_bytes()
+        key = conversions.key(stages) if "prepare" in stages else None
+        if key is None:  # no bundle's file, or altered by a test
+            return convert(stages)
+        return once(key, lambda path: path.write_bytes(convert(stages))).read_bytes()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signatures, "convert", converted)

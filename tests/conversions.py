@@ -20,14 +20,21 @@ class _Contents(pickle.Pickler):
             return tuple, ((str(found.dtype), tuple(found.shape), data),)
         if isinstance(found, torch.nn.Module):
             settings = [(k, sorted(v) if isinstance(v, set) else v) for k, v in vars(found).items()]
-            return tuple, ((type(found).__qualname__, settings),)
+            return tuple, ((_name(found), settings),)
         if isinstance(found, BaseModel):
-            return tuple, ((type(found).__qualname__, found.model_dump_json()),)
+            return tuple, ((_name(found), found.model_dump_json()),)
         return NotImplemented
 
 
-def key(stages: object) -> str:
-    """Return a name for a conversion of these stages."""
+def _name(found: object) -> str:
+    return f"{type(found).__module__}.{type(found).__qualname__}"
+
+
+def key(stages: object) -> str | None:
+    """Return a name for a conversion of these stages; None of modules with functions of a test."""
     written = io.BytesIO()
-    _Contents(written).dump(stages)
+    try:
+        _Contents(written).dump(stages)
+    except (AttributeError, pickle.PicklingError):
+        return None
     return hashlib.sha256(written.getvalue()).hexdigest()
