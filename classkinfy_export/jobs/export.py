@@ -127,7 +127,7 @@ def _fill(
     report: Report,
     total: int,
 ) -> None:
-    prepared = None if photos is None else _prepared(photos, assembly, recipe, report)
+    prepared = None if photos is None else prepare(photos, assembly, recipe, report)
     done = 0
 
     def step(what: str) -> None:
@@ -154,7 +154,8 @@ def _fill(
     report("done", total, total)
 
 
-def _prepared(photos: Photos, assembly: Assembly, recipe: ExportRecipe, report: Report) -> Prepared:
+def prepare(photos: Photos, assembly: Assembly, recipe: ExportRecipe, report: Report) -> Prepared:
+    """Make an assembly's networks ready for int8, by photos to calibrate on."""
     calibration = CalibrationSet(
         photos, assembly, recipe, lambda done, of: report("calibration photos", done, of)
     )

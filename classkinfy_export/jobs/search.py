@@ -17,11 +17,11 @@ from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
-from classkinfy_export.jobs import of_bundle
+from classkinfy_export.jobs import export, of_bundle
 from classkinfy_export.precision import Precision, calibrated
-from classkinfy_export.quantization import blocks, preparation
+from classkinfy_export.quantization import blocks
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
-from classkinfy_export.quantization.photos import Photos, others
+from classkinfy_export.quantization.photos import others
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.search import Rung, choose, fidelity, ladder
 from classkinfy_export.runtimes.onnxruntime import open_session
@@ -87,16 +87,8 @@ def search(
     )
     assembly = sources.assemble(recipe)
 
-    def framed(chosen: Photos, what: str) -> CalibrationSet:
-        return CalibrationSet(chosen, assembly, recipe, partial(report, what))
-
-    networks = assembly.networks()
-    prepared = preparation.prepare(
-        assembly,
-        framed(photos, "calibration photos"),
-        lambda done: report(f"weights of {networks[done]}", done, len(networks)),
-    )
-    judged = framed(judging, "photos to judge by")
+    prepared = export.prepare(photos, assembly, recipe, report)
+    judged = CalibrationSet(judging, assembly, recipe, partial(report, "photos to judge by"))
     return search_assembly(assembly, prepared, judged, agreement, recipe.opset, report)
 
 
