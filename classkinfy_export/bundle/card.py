@@ -52,6 +52,7 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         f"{manifest.grader_variant or 'none'}. Licence of the weights: "
         f"{manifest.weights_licence}.",
         "",
+        *_quantised(manifest),
         "## Quality rules",
         *(
             f"- {rule.reason}: {rule.measure} "
@@ -68,6 +69,34 @@ def model_card(manifest: Manifest, metrics: dict[str, Any] | None) -> str:
         "manifest's hash.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quantised(manifest: Manifest) -> list[str]:
+    """Return the section on what int8 changes, and on what is float beside it."""
+    lines: list[str] = []
+    if manifest.decisions is not None:
+        lines += [
+            f"On {manifest.decisions.images} photos that were not calibrated on, beside fp32 in "
+            "the same runtime:",
+            "",
+            "| format | precision | same diagnosis | mean change | same severity |",
+            "|---|---|---|---|---|",
+        ]
+        for found in manifest.decisions.models:
+            severities = "" if found.severities is None else f"{found.severities:.1%}"
+            lines.append(
+                f"| {found.format} | {found.precision} | {found.agreement:.1%} "
+                f"| {found.mean_change:.4f} | {severities} |"
+            )
+        lines.append("")
+    static = [model for model in manifest.models if model.floats is not None]
+    if static:
+        lines.append("The resize, the mean over positions and the head are float, and")
+    for model in static:
+        for entry, modules in (model.floats or {}).items():
+            held = ", ".join(modules) or "no convolution"
+            lines.append(f"- in `{model.path}`, {entry}: {held}")
+    return ["## Quantised", *lines, ""] if lines else []
 
 
 def measured(metrics: dict[str, Any] | None) -> list[str]:

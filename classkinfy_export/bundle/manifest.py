@@ -59,6 +59,9 @@ class ModelFile(_Frozen):
     """A file whose stages have nothing to quantise is listed once for each precision."""
     ranges: str | None = None
     """The file of its activations' calibrated ranges, where these are quantised."""
+    floats: dict[str, tuple[str, ...]] | None = None
+    """There, by entry, modules of the backbone whose convolutions are computed in float all the
+    same: as the file has it, not as the recipe asked."""
 
 
 class Stability(_Frozen):
@@ -87,6 +90,29 @@ class Calibration(_Frozen):
     """Of the split whose held-out lesions were kept out of them; None where none was known."""
     stability: Stability | None = None
     """None of a single photo, which has no halves."""
+
+
+class Decided(_Frozen):
+    """What a model file decides beside its own format's fp32, in its runtime."""
+
+    format: FormatName
+    precision: Precision
+    agreement: float = Field(ge=0, le=1)
+    """Share of the photos with the same diagnosis."""
+    mean_change: float = Field(ge=0, le=1)
+    """Mean absolute difference of a probability."""
+    severities: float | None = Field(None, ge=0, le=1)
+    """Share of the photos with the same graded diagnosis that have the same severity; None where
+    there is no such photo."""
+
+
+class Decisions(_Frozen):
+    """What quantising changed, re-measured on the quantised files."""
+
+    images: int = Field(ge=1)
+    sha256: str = _Sha256
+    """Of their files' hashes, in order. They are of other lesions than were calibrated on."""
+    models: tuple[Decided, ...]
 
 
 class Provenance(_Frozen):
@@ -129,6 +155,8 @@ class Manifest(_Frozen):
     models: tuple[ModelFile, ...]
     calibration: Calibration | None = None
     """None of a bundle whose activations are all float."""
+    decisions: Decisions | None = None
+    """None where no photos were given, or all of them were calibrated on."""
     parity: ParityRecipe
     weights_licence: str
     provenance: Provenance

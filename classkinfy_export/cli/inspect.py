@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from classkinfy_export import precision as precisions
+from classkinfy_export.bundle.manifest import Decisions
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.errors import GateFailedError
@@ -81,12 +83,32 @@ def command(
         path, entries = terminal.plain(model.path), terminal.plain(", ".join(model.entries))
         models.add_row(path, model.precision, entries, f"{size:.2f}")
     terminal.out.print(models)
+    for model in manifest.models:
+        for entry, modules in (model.floats or {}).items():
+            named = terminal.plain(", ".join(modules)) or "no convolution"
+            terminal.out.print(
+                f"in float in {terminal.plain(model.path)}, {terminal.plain(entry)}: {named}"
+            )
+    if manifest.decisions is not None:
+        terminal.out.print(_decided(manifest.decisions))
     shown = ", ".join(
         f"{name} ({'passed' if content['passed'] else 'FAILED'})" if "passed" in content else name
         for name, content in evidence.items()
     )
     terminal.out.print(f"evidence: {terminal.plain(shown) or 'none'}")
     terminal.disclaim()
+
+
+def _decided(found: Decisions) -> Table:
+    made = terminal.table(
+        f"Decisions on {found.images} other photos than calibrated on, beside fp32",
+        *("format", "precision", ">same diagnosis", ">mean change", ">same severity"),
+    )
+    for row in found.models:
+        severities = "" if row.severities is None else f"{row.severities:.1%}"
+        shares = (f"{row.agreement:.1%}", f"{row.mean_change:.4f}", severities)
+        made.add_row(row.format, row.precision, *shares)
+    return made
 
 
 def _half_range(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError
 from classkinfy_export.frame import Pixels, list_images
+from classkinfy_export.jobs import decisions
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity import golden
 from classkinfy_export.quantization import preparation
@@ -80,11 +83,23 @@ def export(
     """
     recipe = sources.settled(recipe)
     photos = sources.photos(recipe, calibration, split)
+    judging = None
+    if calibration is not None and photos is not None:
+        judging = sources.others(recipe.calibration.images, photos, calibration, split)
     assembly = sources.assemble(recipe)
     if isinstance(golden_photos, Path):
         list_images(golden_photos)  # told now, not after minutes of converting
-    converters = [formats.get(name) for name in recipe.formats]
-    total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
+    with _new(out, overwrite=overwrite) as folder:
+        _fill(folder, assembly, recipe, sources, photos, judging, golden_photos, report)
+    bundle = Bundle.open(out)
+    if sources.metrics is not None:
+        writer.add_evidence(bundle, "accuracy", sources.metrics)
+    return Bundle.open(out)
+
+
+@contextmanager
+def _new(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a folder to fill, which becomes the bundle at the end: whole, or not at all."""
     if out.suffix == writer.ARCHIVE_SUFFIX:
         if out.exists() and not overwrite:
             raise ClasskinfyError(
@@ -92,28 +107,15 @@ def export(
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            folder = Path(temporary)
-            _fill(
-                folder, assembly, recipe, sources, converters, photos, golden_photos, report, total
-            )
-            writer.pack(folder, out)
-    else:
-        _check_replaceable(out, overwrite)
-        with files.new_folder(out, overwrite=overwrite) as folder:
-            _fill(
-                folder, assembly, recipe, sources, converters, photos, golden_photos, report, total
-            )
-    bundle = Bundle.open(out)
-    if sources.metrics is not None:
-        writer.add_evidence(bundle, "accuracy", sources.metrics)
-    return Bundle.open(out)
-
-
-def _check_replaceable(out: Path, overwrite: bool) -> None:
+            yield Path(temporary)
+            writer.pack(Path(temporary), out)
+        return
     if overwrite and out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ClasskinfyError(
             f"{out} is not a bundle, and is not overwritten", hint="choose another --out"
         )
+    with files.new_folder(out, overwrite=overwrite) as folder:
+        yield folder
 
 
 def _fill(
@@ -121,12 +123,13 @@ def _fill(
     assembly: Assembly,
     recipe: ExportRecipe,
     sources: Sources,
-    converters: list[formats.Format],
     photos: Photos | None,
+    judging: Photos | None,
     golden_photos: Path | Bundle | None,
     report: Report,
-    total: int,
 ) -> None:
+    converters = [formats.get(name) for name in recipe.formats]
+    total = sum(c.steps(assembly, recipe) for c in converters) + int(recipe.golden) + 1
     prepared = None if photos is None else prepare(photos, assembly, recipe, report)
     done = 0
 
@@ -148,6 +151,11 @@ def _fill(
         )
     step("manifest")
     draft = _manifest(folder, assembly, recipe, sources, models, prepared)
+    if judging is not None and judging.paths:
+        writer.seal(folder, draft)  # so that runtimes open it
+        again = partial(report, "decisions of quantised files")
+        decided = decisions.measure(Bundle.open(folder), judging.paths, again)
+        draft = draft.model_copy(update={"decisions": decided})
     (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
     writer.seal(folder, manifest)

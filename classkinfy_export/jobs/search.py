@@ -14,14 +14,13 @@ from onnxruntime import InferenceSession
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
-from classkinfy_export.errors import RecipeError
+from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.jobs import export, of_bundle
 from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization import blocks
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
-from classkinfy_export.quantization.photos import others
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.search import Rung, choose, fidelity, ladder
 from classkinfy_export.runtimes.onnxruntime import open_session
@@ -77,14 +76,12 @@ def search(
     recipe = sources.settled(of_bundle.recipe(bundle, (_SCANNED,), unset))
     photos = sources.photos(recipe, calibration, split)
     assert photos is not None, "the precision that is scanned takes some"
-    judging = others(
-        calibration,
-        photos,
-        _JUDGING,
-        sources.classifier.info.taxonomy,
-        training=sources.training,
-        split=split,
-    )
+    judging = sources.others(_JUDGING, photos, calibration, split)
+    if not judging.paths:
+        raise DataError(
+            f"no photo of {calibration} is left to judge by: all are calibrated or measured on",
+            hint="give more, or take fewer with --set calibration.images",
+        )
     assembly = sources.assemble(recipe)
 
     prepared = export.prepare(photos, assembly, recipe, report)

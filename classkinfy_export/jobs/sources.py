@@ -11,7 +11,7 @@ from typing import Any, Self
 from classkinfy_export.errors import CheckpointError, RecipeError
 from classkinfy_export.precision import calibrated, rounded_by_photos
 from classkinfy_export.quantization import blocks
-from classkinfy_export.quantization.photos import Photos, Training, choose
+from classkinfy_export.quantization.photos import Photos, Training, choose, others
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint, origin
 from classkinfy_export.stages.assembly import Assembly, assemble
@@ -190,6 +190,18 @@ class Sources:
             training=self.training,
             split=split,
         )
+
+    def others(self, images: int, chosen: Photos, calibration: Path, split: Path | None) -> Photos:
+        """Choose other photos than those to calibrate on, to judge by: ``images``, or what is left.
+
+        Args:
+            images: at most so many.
+            chosen: to calibrate on.
+            calibration: what they were chosen of.
+            split: as ``photos`` was given it.
+        """
+        taxonomy = self.classifier.info.taxonomy
+        return others(calibration, chosen, images, taxonomy, training=self.training, split=split)
 
 
 def _metrics(path: Path) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def others(
     training: Training | None = None,
     split: Path | None = None,
 ) -> Photos:
-    """Choose other photos than those calibrated on, to judge by: as they come.
+    """Choose other photos than those calibrated on, to judge by: as they come, or none.
 
     Of a data set they are of other lesions; where its split is known, of the parts that training
     tunes by, ``val`` and ``calib``: no weight has seen them, and no accuracy is measured on them.
@@ -119,8 +119,8 @@ def others(
         training: what is known of the model's training.
         split: as it was given to ``choose``.
 
-    Raises:
-        DataError: none is left.
+    Returns:
+        no paths, where all photos are calibrated on or measured on.
     """
     training = training or Training()
     if is_dataset(source, taxonomy):
@@ -136,11 +136,6 @@ def others(
     else:
         names = {path.relative_to(source).as_posix(): path for path in list_images(source)}
         names = {name: path for name, path in names.items() if path not in chosen.paths}
-    if not names:
-        raise DataError(
-            f"all photos of {source} are calibrated on, and none is left to judge by",
-            hint="give more, or take fewer with --set calibration.images",
-        )
     drawn = sorted(names, key=lambda name: _order(chosen.seed, name))[:images]
     return Photos(tuple(names[name] for name in drawn), chosen.seed)
 
@@ -198,6 +193,11 @@ def _of_dataset(
                 hint="give the split.csv of its training run",
             )
         records = _of_part(dataset, table, split, _TRAIN)
+        if records.empty:
+            raise DataError(
+                f"{split} leaves no photo of {dataset.root} in {_TRAIN!r}",
+                hint="give other data, or another split",
+            )
     drawn = _drawn(records, recipe, dataset.taxonomy.classes)
     count = Counter(records["dx"][drawn])
     return Photos(
@@ -217,11 +217,6 @@ def _of_part(
     part = splits.read(split, listed, of_more=True)["part"]
     elsewhere = table["lesion_id"][~table["part"].isin(names)]
     free = part.isin(names) & ~listed.records["lesion_id"].isin(elsewhere)
-    if not free.any():
-        raise DataError(
-            f"{split} leaves no photo of {dataset.root} in {' or '.join(map(repr, names))}",
-            hint="give other data, or another split",
-        )
     return listed.records[free]
 
 

@@ -30,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 CAPTURE, SIZE = Capture(height=450, width=600), WorkingSize(height=450, width=600)
 SIZES = (224, 240, 260, 300)
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "HAM10000"
-IMAGES = 500
+IMAGES = 200
 
 
 class Preprocessing(nn.Module):

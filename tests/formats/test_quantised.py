@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.quantization.photos import choose, others
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
 
@@ -297,6 +299,69 @@ def test_what_is_left_in_float_in_litert_keeps_weights_as_int8(
         codes = makers[weight[0]].inputs[0] if apart else weight[0]
         assert found.tensors[codes].type == schema.TensorType.INT8
     assert seen == MIXED[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", MIXED)
+def test_the_manifest_and_the_card_list_what_stayed_float(
+    mixed_bundle: Path, precision: str
+) -> None:
+    manifest = Bundle.open(mixed_bundle).manifest
+    models = [m for m in manifest.models if m.precision == precision and m.floats is not None]
+    assert [(m.format, *m.floats) for m in models if m.floats] == [
+        ("onnx", "classify"),
+        ("onnx", "pipeline"),
+        ("litert", "classify", "pipeline"),
+    ]
+    lists = [set(modules) for m in models for modules in (m.floats or {}).values()]
+    assert all(found == lists[0] for found in lists), "both formats leave the same in float"
+    assert len(lists[0]) == MIXED[precision][True]
+    assert "conv_stem" in lists[0]
+    assert any(".se." in module for module in lists[0]) == (precision == FLOAT_EXCITATION)
+    card = (mixed_bundle / "MODEL_CARD.md").read_text()
+    assert all(module in card for module in lists[0])
+
+
+def test_nothing_stayed_float_of_a_network_all_int8(quantised_bundle: Path) -> None:
+    manifest = Bundle.open(quantised_bundle).manifest
+    found = [m.floats for m in manifest.models if m.precision == INT8 and m.floats is not None]
+    assert found == [{"classify": ()}, {"pipeline": ()}, {"classify": (), "pipeline": ()}]
+
+
+def test_decisions_of_quantised_files_are_told_in_the_manifest(
+    quantised_bundle: Path, lesions: list[Path]
+) -> None:
+    bundle = Bundle.open(quantised_bundle)
+    told = bundle.manifest.decisions
+    assert told is not None
+    settings, taxonomy = CalibrationRecipe(images=8), bundle.manifest.taxonomy
+    chosen = choose(lesions[0].parent, settings, taxonomy)
+    rest = others(lesions[0].parent, chosen, 8, taxonomy).paths
+    assert told.images == len(rest) == 6
+    digests = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in rest)
+    assert told.sha256 == hashlib.sha256(digests).hexdigest()
+    assert [(row.format, row.precision) for row in told.models] == [
+        ("onnx", INT8),
+        ("litert", INT8),
+    ]
+    for row in told.models:
+        runtime = runtimes.get(runtimes.first(row.format))
+        one, two = (
+            [Session(runtime.open(bundle, precision=p)).predict(path) for path in rest]
+            for p in ("fp32", row.precision)
+        )
+        pairs = list(zip(one, two, strict=True))
+        same = [(a, b) for a, b in pairs if a.diagnosis == b.diagnosis]
+        assert row.agreement == len(same) / len(pairs)
+        change = [
+            abs(a.probabilities[dx] - b.probabilities[dx])
+            for a, b in pairs
+            for dx in taxonomy.classes
+        ]
+        assert row.mean_change == pytest.approx(sum(change) / len(change), abs=1e-7)
+        assert row.mean_change > 0.0
+        graded = [a.severity == b.severity for a, b in same if a.severity is not None]
+        assert row.severities == (sum(graded) / len(graded) if graded else None)
 
 
 @pytest.mark.slow

@@ -56,9 +56,9 @@ class LitertFormat:
                 if rounded not in converted:
                     converted[rounded] = signatures.convert(ready[name] if rounded else stages)
                     gc.collect()
-                data, seen = converted[rounded], None
+                data, seen, floats = converted[rounded], None, None
                 if calibrated(precision):
-                    from classkinfy_export.formats.litert import quantize
+                    from classkinfy_export.formats.litert import networks, quantize
 
                     assert prepared is not None
                     feeds = {
@@ -78,6 +78,11 @@ class LitertFormat:
                     for own in feeds.values():
                         prepared.calibration.note(f"{self.name} ", own, found)
                     seen = ranges.write(target, file, found)
+                    floats = {
+                        entry: modules
+                        for entry, modules in networks.floats(data).items()
+                        if entry in feeds or entry == PIPELINE
+                    }
                 elif precision != "fp32":
                     from classkinfy_export.formats.litert import weights
 
@@ -90,6 +95,7 @@ class LitertFormat:
                         precision=precision,
                         entries={stage: stage for stage in stages},
                         ranges=seen,
+                        floats=floats,
                     )
                 )
         return written

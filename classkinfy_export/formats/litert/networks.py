@@ -85,6 +85,34 @@ def find(
     return networks
 
 
+def floats(model: bytes) -> Mapping[str, tuple[str, ...]]:
+    """Return modules of backbones whose convolutions a file computes in float, by signature."""
+    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    found = {}
+    for signature in parsed.signatureDefs:
+        graph = parsed.subgraphs[signature.subgraphIndex]
+        names = (
+            _name(graph, int(operator.outputs[0]))
+            for operator in graph.operators
+            if _kind(parsed, operator) in CONVOLUTIONS
+            and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
+        )
+        modules = (_module(name) for name in names if BACKBONE in name)
+        found[signature.signatureKey.decode()] = tuple(dict.fromkeys(modules))
+    return found
+
+
+def _module(output: str) -> str:
+    """Return the module, as timm names it, of an operator by its output's name."""
+    parts = output.partition(BACKBONE)[2].partition(";")[0].split("/")
+    return ".".join(part.rpartition(".")[2].partition("_")[2] for part in parts if part)
+
+
+def _kind(parsed: Any, operator: Any) -> int:  # noqa: ANN401
+    code = parsed.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
 def _scope(block: str) -> str:
     modules = "/".join(rf"[^/;]*_{re.escape(part)}" for part in block.split("."))
     return f"{BACKBONE}{modules}[/;]"
@@ -95,8 +123,7 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
     network = Network(signature.signatureKey.decode(), int(signature.subgraphIndex))
     inside: set[int] = set()
     for operator in graph.operators:
-        code = parsed.operatorCodes[operator.opcodeIndex]
-        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+        kind = _kind(parsed, operator)
         output = int(operator.outputs[0])
         name = _name(graph, output)
         if BACKBONE not in name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,7 @@ from classkinfy_export import __version__
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
-from classkinfy_export.formats.onnx import compose
+from classkinfy_export.formats.onnx import compose, quantize
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization.preparation import Prepared
@@ -54,19 +55,21 @@ class OnnxFormat:
             exported[stage] = graphs.plain(stage)
         written = []
         for precision in recipe.precisions:
-            stages, ranges = dict(exported), {}
+            stages, ranges, floats = dict(exported), {}, {}
             for stage in _written_again(assembly, precision):
                 progress(f"onnx: {stage}, {precision}")
-                floats = recipe.float_blocks.get(stage, ())
-                stages[stage], seen = graphs.lighter(stage, precision, floats)
+                apart = recipe.float_blocks.get(stage, ())
+                stages[stage], seen = graphs.lighter(stage, precision, apart)
                 if seen is not None:
                     ranges[stage] = seen
+                    floats[stage] = quantize.floats(stages[stage])
             models = dict(stages) if "staged" in recipe.forms else {}
             if "fused" in recipe.forms:
                 progress(f"onnx: {PIPELINE}, {precision}")
                 models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
                 if ranges:
                     ranges[PIPELINE] = compose.prefixed(ranges)
+                    floats[PIPELINE] = tuple(dict.fromkeys(chain(*floats.values())))
             for stage, model in models.items():
                 own = precision != "fp32" and model is not exported.get(stage)
                 name = f"{stage}.{precision}" if own else stage
@@ -77,6 +80,7 @@ class OnnxFormat:
                         precision=precision,
                         entries={stage: model.graph.name},
                         ranges=write(target, name, ranges[stage]) if stage in ranges else None,
+                        floats={stage: floats[stage]} if stage in floats else None,
                     )
                 )
         return written

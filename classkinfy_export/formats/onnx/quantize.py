@@ -121,6 +121,13 @@ def quantize(
     return quantised, {name: seen[name] for name in rounded}
 
 
+def floats(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the modules of the backbone whose convolutions a stage's graph computes in float."""
+    whole = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    weights = [n.input[1] for n in model.graph.node if _convolves(n) and n.input[1] not in whole]
+    return tuple(name.partition(_BACKBONE)[2].removesuffix(".weight") for name in weights)
+
+
 def _names(graph: onnx.GraphProto) -> set[str]:
     return {tensor.name for tensor in graph.initializer}
 

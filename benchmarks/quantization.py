@@ -1,0 +1,445 @@
+r"""int8 of networks alone: this toolkit's beside what the stock tools make of them.
+
+    python benchmarks/quantization.py --run checkpoints/mobile export/mobile.yaml \
+        --run runs/b_family export/b_family.yaml \
+        --images HAM10000 --split checkpoints/mobile/split.csv --arm64
+
+Each network is taken by itself, from resized levels to logits, in every precision that is compared,
+all calibrated on the same photos of the training part. Photos of the split's test part go through
+``prepare``, ``screen`` and the resize once, and through all models of a network one after the
+other, each on one thread, so that a noisy moment is all of theirs. SQNR and KL are of logits, means
+taken off, beside fp32 in the same runtime. A classifier's labels are the pipeline's, the screen's
+answer pooled in; intervals are of the paired difference, by bootstrap over lesions.
+
+With --arm64 instructions are counted on an emulated Cortex-A76 (``classkinfy doctor --install
+arm64``). NNCF takes part where it is installed (``pip install nncf``). Writes ``quantization.md``,
+``quantization.json`` and ``quantization.svg`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pandas as pd
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_quantizer import recipe as stock_recipes
+from ai_edge_quantizer.quantizer import Quantizer
+from arm64 import instructions
+from matplotlib.figure import Figure
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.progress import track
+from table import to_markdown
+from torch import Tensor, nn
+
+from classkinfy_export import recipes
+from classkinfy_export.contract import StageSpec, TensorSpec
+from classkinfy_export.data.dataset import open_dataset
+from classkinfy_export.evaluation import paired
+from classkinfy_export.formats.litert import quantize as litert_static
+from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import weights as litert_weights
+from classkinfy_export.formats.onnx import graph
+from classkinfy_export.formats.onnx import quantize as onnx_static
+from classkinfy_export.formats.onnx import weights as onnx_weights
+from classkinfy_export.formats.tracing import quiet
+from classkinfy_export.frame import choose
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.precision import Precision, float_excitation
+from classkinfy_export.quantization.blocks import has_excitation
+from classkinfy_export.quantization.calibration import CalibrationSet, Feeds
+from classkinfy_export.quantization.photos import Photos
+from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.runtimes.onnxruntime import open_session
+from classkinfy_export.stages.assembly import Assembly
+from classkinfy_export.stages.classify import Classify, pooled
+from classkinfy_export.stages.network import Network
+
+Floats = npt.NDArray[np.float32]
+Run = Callable[[Floats], Floats]
+ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
+"""File suffixes by runtime."""
+OURS = "classkinfy"
+OPSET = 18
+PACKAGES = ("onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "nncf", "torch", "timm")
+
+
+class Alone(nn.Module):
+    """A network by itself, as a stage."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, levels: Tensor) -> dict[str, Tensor]:
+        """Give the logits of float32 [1, 3, s, s], 0..255."""
+        return {"logits": self.network(levels)}
+
+
+class Name(NamedTuple):
+    """What made a model, of what kind, and what runs it."""
+
+    tool: str
+    kind: str
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, what goes in, and how its logits decide."""
+
+    stage: str
+    network: Network
+    rounded: Network
+    pixels: tuple[float, float]
+    blocks: tuple[str, ...]
+    calibration: Sequence[Floats]
+    levels: Sequence[Floats]
+    decide: Callable[[Floats], Floats]
+    """Logits [n, outputs] of the test photos, in order, to probabilities."""
+
+    @property
+    def spec(self) -> StageSpec:
+        """As the exporters need it."""
+        side = self.network.spec.input_size
+        levels = TensorSpec(name="levels", dtype="float32", shape=(1, 3, side, side), unit="levels")
+        shape = (1, self.network.spec.outputs)
+        logits = TensorSpec(name="logits", dtype="float32", shape=shape, unit="")
+        return StageSpec(name=self.stage, kind="classify", inputs=(levels,), outputs=(logits,))
+
+    def feeds(self) -> list[dict[str, Floats]]:
+        """Inputs to calibrate on."""
+        return [{"levels": levels} for levels in self.calibration]
+
+
+def subjects(run: Path, recipe: ExportRecipe, given: argparse.Namespace) -> Iterator[Subject]:
+    """Take the networks of a run, and photos through its own stages."""
+    sources = Sources.from_run(run)
+    recipe = sources.settled(recipe)
+    assembly = sources.assemble(recipe)
+    photos = sources.photos(recipe, given.images, given.split)
+    assert photos is not None
+    prepared = export.prepare(photos, assembly, recipe, lambda what, done, total: None)
+    tested = CalibrationSet(Photos(tuple(given.photos), 0), assembly, recipe)
+    for stage in assembly.networks():
+        if given.only and stage not in given.only:
+            continue
+        module, rounded = (a.modules[stage] for a in (assembly, prepared.assembly))
+        levels = [
+            [module.resized(torch.from_numpy(feed["clean"])).numpy() for feed in of.feeds(spec)]
+            for spec in (assembly.specs[stage],)
+            for of in (prepared.calibration, tested)
+        ]
+        yield Subject(
+            stage=stage,
+            network=module.network,
+            rounded=rounded.network,
+            pixels=prepared.pixels[stage],
+            blocks=recipe.float_blocks.get(stage, ()),
+            calibration=levels[0],
+            levels=levels[1],
+            decide=partial(_decide, _screened(assembly, stage, tested), module),
+        )
+
+
+def _screened(assembly: Assembly, stage: str, photos: CalibrationSet) -> Tensor | None:
+    if not any(tensor.name == "preliminary" for tensor in assembly.specs[stage].inputs):
+        return None
+    feeds = photos.feeds(assembly.specs[stage])
+    return torch.from_numpy(np.concatenate([feed["preliminary"] for feed in feeds]))
+
+
+def _decide(preliminary: Tensor | None, module: nn.Module, logits: Floats) -> Floats:
+    found = torch.from_numpy(logits)
+    if preliminary is not None:
+        assert isinstance(module, Classify)
+        assert module.screen_weight is not None
+        found = pooled(found, preliminary, module.screen_weight)
+    probabilities: Floats = torch.softmax(found.double(), dim=1).numpy()
+    return probabilities
+
+
+def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
+    """Make every model of a network, fp32 of each runtime first."""
+    plain = graph.export(Alone(subject.network), subject.spec, OPSET)
+    flat = signatures.convert({subject.stage: (Alone(subject.network), subject.spec)})
+    yield Name(OURS, "fp32", "onnxruntime"), plain.SerializeToString()
+    yield Name(OURS, "fp32", "litert"), flat
+    yield from ours(subject)
+    yield from of_onnxruntime(subject, plain)
+    yield from of_ai_edge_quantizer(subject, flat)
+    with suppress(ModuleNotFoundError):
+        yield from of_nncf(subject, plain)
+
+
+def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
+    """Make this toolkit's models."""
+    alone = Alone(subject.rounded)
+    ready = graph.export(alone, subject.spec, OPSET)
+    flat = signatures.convert({subject.stage: (alone, subject.spec)})
+    light: Precision = "weight_only_wi8_afp32"
+    yield Name(OURS, light, "onnxruntime"), onnx_weights.keep(ready, light).SerializeToString()
+    yield Name(OURS, light, "litert"), litert_weights.keep(flat, light)
+    seen = onnx_static.observe(ready, Feeds(subject.feeds()))
+    excited = has_excitation(subject.network)
+    static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"
+    for blocks in dict.fromkeys(((), subject.blocks)):
+        kind = ", ".join((static, *(f"{block} float" for block in blocks)))
+        how: dict[str, Any] = {
+            "float_excitation": float_excitation(static),
+            "float_blocks": blocks,
+        }
+        model, _ = onnx_static.quantize(ready, seen, subject.pixels, **how)
+        yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
+        feeds, pixels = ({subject.stage: of} for of in (Feeds(subject.feeds()), subject.pixels))
+        yield Name(OURS, kind, "litert"), litert_static.quantize(flat, feeds, pixels, **how)[0]
+
+
+def of_onnxruntime(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
+    """Make what ``quantize_static`` makes after its pre-processing, by default and unsigned."""
+    for kind, activations in (("static", QuantType.QInt8), ("static QUInt8", QuantType.QUInt8)):
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            plain, ready, made = (Path(folder) / f"{name}.onnx" for name in "abc")
+            onnx.save_model(model, plain)
+            quant_pre_process(plain, ready, skip_symbolic_shape=True)
+            quantize_static(ready, made, _Reader(subject.feeds()), activation_type=activations)
+            yield Name("onnxruntime", kind, "onnxruntime"), made.read_bytes()
+
+
+def of_ai_edge_quantizer(subject: Subject, model: bytes) -> Iterator[tuple[Name, bytes]]:
+    """Make what its own recipes make."""
+    for kind, recipe in (
+        ("static", stock_recipes.static_wi8_ai8()),
+        ("dynamic", stock_recipes.dynamic_wi8_afp32()),
+        ("weight-only", stock_recipes.weight_only_wi8_afp32()),
+    ):
+        with quiet():
+            quantizer = Quantizer(bytearray(model), recipe)
+            seen = None
+            if quantizer.need_calibration:
+                seen = quantizer.calibrate({subject.stage: subject.feeds()})
+            made = quantizer.quantize(seen).quantized_model
+        assert made is not None
+        yield Name("ai-edge-quantizer", kind, "litert"), bytes(made)
+
+
+def of_nncf(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
+    """Make what its post-training quantisation makes, by default and mixed."""
+    import nncf  # type: ignore[import-not-found, unused-ignore]
+
+    with quiet():
+        dataset = nncf.Dataset(subject.feeds())
+        made = nncf.quantize(model, dataset, subset_size=len(subject.calibration))
+    yield Name("nncf", "static", "onnxruntime"), made.SerializeToString()
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+    def __init__(self, feeds: Iterable[Mapping[str, Floats]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Mapping[str, Floats] | None:  # type: ignore[override, unused-ignore]
+        return next(self._feeds, None)
+
+
+def runner(name: Name, model: bytes) -> Run:
+    """Open a model on one thread: levels to logits."""
+    if name.runtime == "onnxruntime":
+        session = open_session(model, threads=1)
+        return lambda levels: session.run(["logits"], {"levels": levels})[0]
+    with quiet():
+        interpreter = Interpreter(model_content=model, num_threads=1)
+    run = interpreter.get_signature_runner()
+    (given,), (wanted,) = (
+        of.values() for of in (run.get_input_details(), run.get_output_details())
+    )
+    (key,), (answer,) = run.get_input_details(), run.get_output_details()
+
+    def scaled(levels: Floats) -> Floats:
+        found = run(**{key: _coded(levels, given)})[answer]
+        return _decoded(found, wanted)
+
+    return scaled
+
+
+def _coded(values: Floats, details: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Give float levels as an input wants them."""
+    if details["dtype"] == np.float32:
+        return values
+    scale, zero = details["quantization"]
+    least, largest = np.iinfo(details["dtype"]).min, np.iinfo(details["dtype"]).max
+    codes = np.clip(np.rint(values / scale) + zero, least, largest)
+    return np.asarray(codes, details["dtype"])
+
+
+def _decoded(codes: npt.NDArray[Any], details: Mapping[str, Any]) -> Floats:
+    if details["dtype"] == np.float32:
+        return np.asarray(codes, np.float32)
+    scale, zero = details["quantization"]
+    return np.asarray((codes.astype(np.float32) - zero) * scale, np.float32)
+
+
+def measure(subject: Subject, made: Mapping[Name, bytes]) -> tuple[dict[Name, Floats], pd.Series]:
+    """Return logits, and the median time of an image, each photo in every model in turn."""
+    runs = {name: runner(name, model) for name, model in made.items()}
+    logits: dict[Name, list[Floats]] = {name: [] for name in runs}
+    took: dict[Name, list[float]] = {name: [] for name in runs}
+    for levels in track(subject.levels, f"{subject.stage}: photos"):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            found = run(levels)
+            took[name].append(time.perf_counter() - start)
+            logits[name].append(found[0])
+    times = {name: float(np.median(values)) for name, values in took.items()}
+    return {name: np.stack(values) for name, values in logits.items()}, pd.Series(times)
+
+
+def sqnr(before: Floats, after: Floats) -> float:
+    """Return the power of logits over that of what quantising adds, in dB, means taken off."""
+    one, other = (a.astype(np.float64) - a.mean(axis=1, keepdims=True) for a in (before, after))
+    return 10.0 * math.log10(float((one**2).sum() / ((one - other) ** 2).sum()))
+
+
+def row(name: Name, subject: Subject, logits: Mapping[Name, Floats]) -> dict[str, Any]:
+    """Return the figures of a model beside fp32 in its runtime."""
+    floats = logits[Name(OURS, "fp32", name.runtime)]
+    before, after = subject.decide(floats), subject.decide(logits[name])
+    ratio = np.log(np.maximum(before, 1e-12) / np.maximum(after, 1e-12))
+    differ = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
+    return {
+        "network": f"{subject.stage}, {subject.network.spec.architecture} "
+        f"at {subject.network.spec.input_size}",
+        "tool": name.tool,
+        "precision": name.kind,
+        "runtime": name.runtime,
+        "SQNR, dB": round(sqnr(floats, logits[name]), 1),
+        "mean KL": round(float((before * ratio).sum(axis=1).mean()), 5),
+        "same label, %": round(100.0 * (1.0 - differ / len(before)), 2),
+        "mean Δp": round(float(np.abs(before - after).mean()), 5),
+    }
+
+
+def changes(before: Floats, after: Floats, tested: pd.DataFrame, taxonomy: Any) -> dict[str, str]:  # noqa: ANN401
+    """Return what a classifier gains and loses by the true labels."""
+    labels = tested["dx"].map(taxonomy.index).to_numpy(np.int64)
+    found = paired.compare(
+        labels,
+        tested["lesion_id"].tolist(),
+        before.astype(np.float64),
+        after.astype(np.float64),
+        taxonomy,
+    )
+    balanced = found.changes["balanced_accuracy"].change
+    return {
+        "change of balanced accuracy": (
+            f"{balanced.value:+.3f} ({balanced.low:+.3f} to {balanced.high:+.3f})"
+        ),
+        "McNemar": f"{found.gained} gained, {found.lost} lost, p {found.mcnemar_p:.2f}",
+    }
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Plot noise over time, a panel for each network and runtime."""
+    panels = list(table.groupby(["network", "runtime"], sort=False))
+    figure = Figure(figsize=(5 * len(panels) / 2, 8), layout="constrained")
+    axes = figure.subplots(2, -(-len(panels) // 2), squeeze=False).T.flatten()
+    for axis, ((network, runtime), of) in zip(axes, panels, strict=False):
+        for tool, points in of.groupby("tool", sort=False):
+            axis.scatter(points["time"], points["SQNR, dB"], label=tool)
+        for _, point in of.iterrows():
+            axis.annotate(point["precision"], (point["time"], point["SQNR, dB"]), fontsize=6)
+        axis.axvline(1.0, color="grey", linewidth=0.5)
+        axis.set(title=f"{network}\n{runtime}", xlabel="time / fp32", ylabel="SQNR of logits, dB")
+        axis.legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", nargs=2, action="append", metavar=("RUN", "RECIPE"), required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--only", action="append", help="a stage; repeatable")
+    parser.add_argument("--limit", type=int, help="of the test photos, evenly spaced")
+    parser.add_argument("--arm64", action="store_true")
+    parser.add_argument("--out", default="quantization", help="name of the table's files")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for run, name in given.run:
+        recipe = recipes.load(name, ExportRecipe, ("precisions=[fp32, static_wi8_ai8]",))
+        taxonomy = Sources.from_run(Path(run)).classifier.info.taxonomy
+        records = open_dataset(given.images, taxonomy).records
+        parts = pd.read_csv(given.split, index_col="image_id")["part"].reindex(records.index)
+        tested = records[parts == "test"].set_index("path")
+        given.photos = choose(tested.index.tolist(), given.limit or len(tested))
+        tested = tested.loc[given.photos]
+        for subject in subjects(Path(run), recipe, given):
+            made = dict(models(subject))
+            logits, times = measure(subject, made)
+            for name, model in made.items():
+                floats = Name(OURS, "fp32", name.runtime)
+                if name == floats:
+                    continue
+                found = row(name, subject, logits)
+                if subject.stage == "classify":
+                    answers = (subject.decide(logits[of]) for of in (floats, name))
+                    found |= changes(*answers, tested, taxonomy)
+                found["size"] = round(len(model) / len(made[floats]), 3)
+                found["time"] = round(times[name] / times[floats], 3)
+                if given.arm64 and name.tool == OURS:
+                    counts = (
+                        instructions(made[of], subject.spec, of.runtime, subject.levels[0])
+                        for of in (name, floats)
+                    )
+                    found["A76 instructions"] = round(next(counts) / next(counts), 3)
+                rows.append(found)
+    table = pd.DataFrame(rows)
+    write(table, len(given.photos), recipe.calibration.images, given.out)
+
+
+def write(table: pd.DataFrame, photos: int, calibrated: int, name: str) -> None:
+    """Write the tables and the plot."""
+    versions = dict(_versions())
+    here = Path(__file__).parent
+    content = {"images": photos, "versions": versions, "rows": table.to_dict("records")}
+    (here / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    draw(table, here / f"{name}.svg")
+    used = ", ".join(f"{package} {number}" for package, number in versions.items())
+    lines = [
+        "# int8 of networks alone, beside fp32 in the same runtime",
+        "",
+        f"{photos} photos of the test part, whose lesions neither training nor calibration saw;",
+        f"{calibrated} photos calibrated on. From resized levels to logits; times on one thread,",
+        "medians over all photos, every model in turn. The other tools by their defaults.",
+    ]
+    for network, of in table.groupby("network", sort=False):
+        shown = of.drop(columns="network").dropna(axis="columns", how="all").fillna("")
+        lines += ["", f"## {network}", "", *to_markdown(shown)]
+    lines += ["", f"`python benchmarks/quantization.py` ({used})."]
+    (here / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield package, version(package)
+
+
+if __name__ == "__main__":
+    main()
