@@ -53,7 +53,6 @@ from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.evaluation import paired
 from classkinfy_export.formats.litert import quantize as litert_static
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.formats.litert import weights as litert_weights
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.formats.onnx import quantize as onnx_static
 from classkinfy_export.formats.onnx import weights as onnx_weights
@@ -136,7 +135,7 @@ def subjects(run: Path, recipe: ExportRecipe, given: argparse.Namespace) -> Iter
     photos = sources.photos(recipe, given.images, given.split)
     assert photos is not None
     prepared = export.prepare(photos, assembly, recipe, lambda what, done, total: None)
-    tested = CalibrationSet(Photos(tuple(given.photos), 0), assembly, recipe)
+    tested = CalibrationSet(Photos(tuple(map(Path, given.photos)), 0), assembly, recipe)
     for stage in assembly.networks():
         if given.only and stage not in given.only:
             continue
@@ -195,7 +194,6 @@ def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     flat = signatures.convert({subject.stage: (alone, subject.spec)})
     light: Precision = "weight_only_wi8_afp32"
     yield Name(OURS, light, "onnxruntime"), onnx_weights.keep(ready, light).SerializeToString()
-    yield Name(OURS, light, "litert"), litert_weights.keep(flat, light)
     seen = onnx_static.observe(ready, Feeds(subject.feeds()))
     excited = has_excitation(subject.network)
     static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"

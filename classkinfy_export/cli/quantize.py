@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,6 @@ from classkinfy_export.cli import search_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import RecipeError, require
 from classkinfy_export.evaluation.search import Search
-from classkinfy_export.precision import calibrated, rounded_by_photos
 
 
 def command(
@@ -62,7 +60,7 @@ def command(
     opened = Bundle.open(bundle)
     for module in ("torch", "timm", "onnx", "onnxscript"):
         require(module, extra="export", purpose="quantising")
-    from classkinfy_export.jobs.quantize import check_out, quantize
+    from classkinfy_export.jobs.quantize import check_out, quantize, quantize_as_found
 
     overrides = tuple(override or ())
     found = None
@@ -71,25 +69,30 @@ def command(
         check_out(opened, out, overwrite=overwrite)
         least = 0.98 if agreement is None else agreement
         found = _search(opened, calibration, least, split, overrides, quietly=json)
-        assert found.choice is not None
-        precision = [found.choice.precision]
-        if calibrated(found.choice.precision):
-            overrides += (f"float_blocks={dumps(found.choice.float_blocks)}",)
-        if not rounded_by_photos(found.choice.precision):
-            calibration = split = None
     with terminal.progress() as report:
-        made, left_out = quantize(
-            opened,
-            out,
-            precision or ("static_wi8_ai8",),
-            calibration=calibration,
-            split=split,
-            overrides=overrides,
-            overwrite=overwrite,
-            report=report,
-        )
-    if found is not None:
-        terminal.keep_evidence(made, "search", found.model_dump(mode="json"))
+        if found is not None:
+            assert calibration is not None
+            made, left_out = quantize_as_found(
+                opened,
+                out,
+                found,
+                calibration=calibration,
+                split=split,
+                overrides=overrides,
+                overwrite=overwrite,
+                report=report,
+            )
+        else:
+            made, left_out = quantize(
+                opened,
+                out,
+                precision or ("static_wi8_ai8",),
+                calibration=calibration,
+                split=split,
+                overrides=overrides,
+                overwrite=overwrite,
+                report=report,
+            )
     terminal.warn_of_ranges(made)
     if json:
         terminal.emit(

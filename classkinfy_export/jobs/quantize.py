@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, ClasskinfyError, RecipeError
+from classkinfy_export.evaluation.search import Search
 from classkinfy_export.jobs import export, of_bundle
-from classkinfy_export.precision import rounded_by_photos
+from classkinfy_export.precision import calibrated, rounded_by_photos
 
 
 class Quantised(NamedTuple):
@@ -75,6 +78,50 @@ def quantize(
         report=report,
     )
     return Quantised(made, tuple(name for name in bundle.evidence() if name not in made.evidence()))
+
+
+def quantize_as_found(
+    bundle: Bundle,
+    out: Path,
+    found: Search,
+    *,
+    calibration: Path,
+    split: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    overwrite: bool = False,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Quantised:
+    """Write what a search has chosen, as ``quantize``; the bundle keeps the search as evidence.
+
+    Args:
+        bundle: that was searched.
+        out: the new bundle's folder, or its ``.ckb`` archive.
+        found: with a choice.
+        calibration: photos or a data set that it was searched with.
+        split: of these photos.
+        overrides: that it was searched with.
+        overwrite: replace what is at ``out``.
+        report: told of each step.
+
+    Raises:
+        ClasskinfyError: as of ``quantize``.
+    """
+    assert found.choice is not None
+    if calibrated(found.choice.precision):
+        overrides += (f"float_blocks={json.dumps(found.choice.float_blocks)}",)
+    by_photos = rounded_by_photos(found.choice.precision)
+    made = quantize(
+        bundle,
+        out,
+        [found.choice.precision],
+        calibration=calibration if by_photos else None,
+        split=split if by_photos else None,
+        overrides=overrides,
+        overwrite=overwrite,
+        report=report,
+    )
+    writer.add_evidence(made.bundle, "search", found.model_dump(mode="json"))
+    return made
 
 
 def check_out(bundle: Bundle, out: Path, *, overwrite: bool) -> None:
