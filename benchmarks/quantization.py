@@ -12,8 +12,9 @@ taken off, beside fp32 in the same runtime. A classifier's labels are the pipeli
 answer pooled in; intervals are of the paired difference, by bootstrap over lesions.
 
 With --arm64 instructions are counted on an emulated Cortex-A76 (``classkinfy doctor --install
-arm64``). NNCF takes part where it is installed (``pip install nncf``). Writes ``quantization.md``,
-``quantization.json`` and ``quantization.svg`` beside this file.
+arm64``). NNCF takes part where it is installed (``pip install nncf``). A classifier's checkpoint
+does for a run whose graders are not wanted. Writes ``quantization.md``, ``quantization.json`` and
+``quantization.svg`` beside this file; networks that are not measured now keep their rows.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,11 @@ ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
 """File suffixes by runtime."""
 OURS = "classkinfy"
 OPSET = 18
+PLACES = {
+    **{"SQNR, dB": 1, "mean KL": 4, "same label, %": 2, "mean Δp": 4},
+    **{"size": 3, "time": 2, "A76 instructions": 3},
+}
+"""Decimals, by column."""
 PACKAGES = ("onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "nncf", "torch", "timm")
 
 
@@ -127,9 +133,10 @@ class Subject:
         return [{"levels": levels} for levels in self.calibration]
 
 
-def subjects(run: Path, recipe: ExportRecipe, given: argparse.Namespace) -> Iterator[Subject]:
+def subjects(
+    sources: Sources, recipe: ExportRecipe, given: argparse.Namespace
+) -> Iterator[Subject]:
     """Take the networks of a run, and photos through its own stages."""
-    sources = Sources.from_run(run)
     recipe = sources.settled(recipe)
     assembly = sources.assemble(recipe)
     photos = sources.photos(recipe, given.images, given.split)
@@ -325,11 +332,16 @@ def row(name: Name, subject: Subject, logits: Mapping[Name, Floats]) -> dict[str
         "tool": name.tool,
         "precision": name.kind,
         "runtime": name.runtime,
-        "SQNR, dB": round(sqnr(floats, logits[name]), 1),
-        "mean KL": round(float((before * ratio).sum(axis=1).mean()), 5),
-        "same label, %": round(100.0 * (1.0 - differ / len(before)), 2),
-        "mean Δp": round(float(np.abs(before - after).mean()), 5),
+        "SQNR, dB": sqnr(floats, logits[name]),
+        "mean KL": float((before * ratio).sum(axis=1).mean()),
+        "same label, %": 100.0 * (1.0 - differ / len(before)),
+        "mean Δp": float(np.abs(before - after).mean()),
     }
+
+
+def count(subject: Subject, made: Mapping[Name, bytes], name: Name) -> int:
+    """Count a model's instructions on an emulated phone's core."""
+    return instructions(made[name], subject.spec, name.runtime, subject.levels[0])
 
 
 def changes(before: Floats, after: Floats, tested: pd.DataFrame, taxonomy: Any) -> dict[str, str]:  # noqa: ANN401
@@ -381,15 +393,18 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for run, name in given.run:
         recipe = recipes.load(name, ExportRecipe, ("precisions=[fp32, static_wi8_ai8]",))
-        taxonomy = Sources.from_run(Path(run)).classifier.info.taxonomy
+        path = Path(run)
+        sources = Sources.from_run(path) if path.is_dir() else Sources.from_files(path, {}, recipe)
+        taxonomy = sources.classifier.info.taxonomy
         records = open_dataset(given.images, taxonomy).records
         parts = pd.read_csv(given.split, index_col="image_id")["part"].reindex(records.index)
         tested = records[parts == "test"].set_index("path")
         given.photos = choose(tested.index.tolist(), given.limit or len(tested))
         tested = tested.loc[given.photos]
-        for subject in subjects(Path(run), recipe, given):
+        for subject in subjects(sources, recipe, given):
             made = dict(models(subject))
             logits, times = measure(subject, made)
+            counted = cache(partial(count, subject, made))
             for name, model in made.items():
                 floats = Name(OURS, "fp32", name.runtime)
                 if name == floats:
@@ -398,25 +413,27 @@ def main() -> None:
                 if subject.stage == "classify":
                     answers = (subject.decide(logits[of]) for of in (floats, name))
                     found |= changes(*answers, tested, taxonomy)
-                found["size"] = round(len(model) / len(made[floats]), 3)
-                found["time"] = round(times[name] / times[floats], 3)
+                found["size"] = len(model) / len(made[floats])
+                found["time"] = times[name] / times[floats]
                 if given.arm64 and name.tool == OURS:
-                    counts = (
-                        instructions(made[of], subject.spec, of.runtime, subject.levels[0])
-                        for of in (name, floats)
-                    )
-                    found["A76 instructions"] = round(next(counts) / next(counts), 3)
+                    found["A76 instructions"] = counted(name) / counted(floats)
                 rows.append(found)
-    table = pd.DataFrame(rows)
-    write(table, len(given.photos), recipe.calibration.images, given.out)
+    write(rows, len(given.photos), recipe.calibration.images, given.out)
 
 
-def write(table: pd.DataFrame, photos: int, calibrated: int, name: str) -> None:
-    """Write the tables and the plot."""
+def write(rows: list[dict[str, Any]], photos: int, calibrated: int, name: str) -> None:
+    """Write the tables and the plot, with what was measured before of other networks."""
     versions = dict(_versions())
+    conditions = {"images": photos, "calibrated": calibrated, "versions": versions}
     here = Path(__file__).parent
-    content = {"images": photos, "versions": versions, "rows": table.to_dict("records")}
-    (here / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    kept = here / f"{name}.json"
+    if kept.is_file():
+        before = json.loads(kept.read_text())
+        if all(before[key] == value for key, value in conditions.items()):
+            now = {row["network"] for row in rows}
+            rows = [row for row in before["rows"] if row["network"] not in now] + rows
+    kept.write_text(json.dumps({**conditions, "rows": rows}, indent=1) + "\n")
+    table = pd.DataFrame(rows)
     draw(table, here / f"{name}.svg")
     used = ", ".join(f"{package} {number}" for package, number in versions.items())
     lines = [
@@ -427,7 +444,10 @@ def write(table: pd.DataFrame, photos: int, calibrated: int, name: str) -> None:
         "medians over all photos, every model in turn. The other tools by their defaults.",
     ]
     for network, of in table.groupby("network", sort=False):
-        shown = of.drop(columns="network").dropna(axis="columns", how="all").fillna("")
+        shown = of.drop(columns="network").dropna(axis="columns", how="all").astype(object)
+        for column, places in PLACES.items():
+            if column in shown:
+                shown[column] = [f"{v:.{places}f}" if pd.notna(v) else "" for v in shown[column]]
         lines += ["", f"## {network}", "", *to_markdown(shown)]
     lines += ["", f"`python benchmarks/quantization.py` ({used})."]
     (here / f"{name}.md").write_text("\n".join(lines) + "\n")
