@@ -88,7 +88,8 @@ def _quantised(manifest: Manifest) -> list[str]:
                 f"| {found.format} | {found.precision} | {found.agreement:.1%} "
                 f"| {found.mean_change:.4f} | {severities} |"
             )
-        lines.append("")
+        caveats = dict.fromkeys(found.caveat for found in manifest.decisions.models)
+        lines += ["", *(f"{caveat}\n" for caveat in caveats if caveat)]
     static = [model for model in manifest.models if model.floats is not None]
     if static:
         lines.append("The resize, the mean over positions and the head are float, and")

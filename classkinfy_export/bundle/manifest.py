@@ -104,6 +104,8 @@ class Decided(_Frozen):
     severities: float | None = Field(None, ge=0, le=1)
     """Share of the photos with the same graded diagnosis that have the same severity; None where
     there is no such photo."""
+    caveat: str | None = None
+    """What kept the machine that measured this from answering as others do."""
 
 
 class Decisions(_Frozen):
@@ -111,7 +113,8 @@ class Decisions(_Frozen):
 
     images: int = Field(ge=1)
     sha256: str = _Sha256
-    """Of their files' hashes, in order. They are of other lesions than were calibrated on."""
+    """Of their files' hashes, in order. None was calibrated on; where the data tell of lesions, nor
+    was any of the same lesion."""
     models: tuple[Decided, ...]
 
 
@@ -156,7 +159,8 @@ class Manifest(_Frozen):
     calibration: Calibration | None = None
     """None of a bundle whose activations are all float."""
     decisions: Decisions | None = None
-    """None where no photos were given, or all of them were calibrated on."""
+    """None where nothing quantised stands beside fp32 of its format, no photos were given, or all
+    were calibrated on."""
     parity: ParityRecipe
     weights_licence: str
     provenance: Provenance

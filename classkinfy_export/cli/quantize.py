@@ -93,6 +93,8 @@ def command(
                 overwrite=overwrite,
                 report=report,
             )
+    if found is not None:
+        terminal.keep_evidence(made, "search", found.model_dump(mode="json"))
     terminal.warn_of_ranges(made)
     if json:
         terminal.emit(

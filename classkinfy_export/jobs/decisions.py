@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,14 @@ from classkinfy_export.precision import Precision
 from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.session import Session
 
-Floats = npt.NDArray[np.float32]
 _Key = tuple[FormatName, Precision]
+
+
+class _Answers(NamedTuple):
+    """A row for each photo."""
+
+    probabilities: npt.NDArray[Any]
+    severity: npt.NDArray[Any]
 
 
 def measure(
@@ -30,8 +37,8 @@ def measure(
 
     Args:
         bundle: an opened bundle.
-        photos: none of a lesion that was calibrated on.
-        report: called with (done, total) photos.
+        photos: none that was calibrated on.
+        report: called with (done, total) runs.
 
     Returns:
         None where a runtime that could run something quantised beside fp32 is not installed.
@@ -44,32 +51,31 @@ def measure(
     if not sessions:
         return None
     digest = hashlib.sha256()
-    probabilities: dict[_Key, list[Floats]] = {key: [] for key in sessions}
-    severities: dict[_Key, list[Floats]] = {key: [] for key in sessions}
-    for done, photo in enumerate(photos):
-        report(done, len(photos))
+    for photo in photos:
         digest.update(hashlib.sha256(photo.read_bytes()).digest())
-        image = frame(photo, manifest.capture, manifest.fit)
-        for key, session in sessions.items():
-            found = session.run(image)
-            probabilities[key].append(found["probabilities"][0].astype(np.float32))
-            severities[key].append(found["severity"][0].astype(np.float32))
-    report(len(photos), len(photos))
-    for session in sessions.values():
+    answers: dict[_Key, _Answers] = {}
+    for place, (key, session) in enumerate(sessions.items()):
+        rows = []
+        for done, photo in enumerate(photos):
+            report(place * len(photos) + done, len(sessions) * len(photos))
+            rows.append(session.run(frame(photo, manifest.capture, manifest.fit)))
         session.engine.close()
+        answers[key] = _Answers(
+            *(np.concatenate([row[name] for row in rows]) for name in _Answers._fields)
+        )
     return Decisions(
         images=len(photos),
         sha256=digest.hexdigest(),
         models=tuple(
-            _decided(key, _stacked(probabilities, key), _stacked(severities, key))
-            for key in sessions
+            _decided(key, answers[key[0], "fp32"], found)
+            for key, found in answers.items()
             if key[1] != "fp32"
         ),
     )
 
 
 def _sessions(bundle: Bundle) -> dict[_Key, Session]:
-    """Open every precision of each format that has quantised ones beside fp32."""
+    """Open what is to be compared; a model file itself is opened when it first runs."""
     sessions: dict[_Key, Session] = {}
     models = bundle.manifest.models
     for form in dict.fromkeys(model.format for model in models):
@@ -84,23 +90,16 @@ def _sessions(bundle: Bundle) -> dict[_Key, Session]:
     return sessions
 
 
-def _stacked(answers: dict[_Key, list[Floats]], key: _Key) -> tuple[Floats, Floats]:
-    """Return fp32's answers and a precision's, a row for each photo."""
-    return np.stack(answers[key[0], "fp32"]), np.stack(answers[key])
-
-
-def _decided(
-    key: _Key, probabilities: tuple[Floats, Floats], severities: tuple[Floats, Floats]
-) -> Decided:
-    diagnoses, others = (rows.argmax(axis=1) for rows in probabilities)
-    same = diagnoses == others
-    graded = same & ~np.isnan(severities[0]).any(axis=1)
-    grades, again = (rows[graded].argmax(axis=1) for rows in severities)
-    before, after = probabilities
+def _decided(key: _Key, before: _Answers, after: _Answers) -> Decided:
+    same = before.probabilities.argmax(axis=1) == after.probabilities.argmax(axis=1)
+    graded = same & ~np.isnan(before.severity).any(axis=1)
+    grades, again = (rows.severity[graded].argmax(axis=1) for rows in (before, after))
+    change = np.abs(before.probabilities.astype(np.float64) - after.probabilities)
     return Decided(
         format=key[0],
         precision=key[1],
         agreement=float(same.mean()),
-        mean_change=float(np.abs(before.astype(np.float64) - after).mean()),
+        mean_change=float(change.mean()),
         severities=float((grades == again).mean()) if graded.any() else None,
+        caveat=runtimes.get(runtimes.first(key[0])).caveat(key[1]),
     )

@@ -27,7 +27,7 @@ from classkinfy_export.bundle.manifest import (
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError
-from classkinfy_export.frame import Pixels, list_images
+from classkinfy_export.frame import Pixels, frame, list_images
 from classkinfy_export.jobs import decisions
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity import golden
@@ -43,6 +43,7 @@ Report = Callable[[str, int, int], None]
 
 _TOOLS = (
     *("torch", "timm", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
+    "ai-edge-litert",
 )
 
 
@@ -86,6 +87,8 @@ def export(
     judging = None
     if calibration is not None and photos is not None:
         judging = sources.others(recipe.calibration.images, photos, calibration, split)
+        for photo in judging.paths:
+            frame(photo, recipe.capture, recipe.fit)  # a broken one is told now, too
     assembly = sources.assemble(recipe)
     if isinstance(golden_photos, Path):
         list_images(golden_photos)  # told now, not after minutes of converting

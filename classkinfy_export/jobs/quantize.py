@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, ClasskinfyError, RecipeError
 from classkinfy_export.evaluation.search import Search
@@ -91,7 +90,7 @@ def quantize_as_found(
     overwrite: bool = False,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Quantised:
-    """Write what a search has chosen, as ``quantize``; the bundle keeps the search as evidence.
+    """Write what a search has chosen, as ``quantize``.
 
     Args:
         bundle: that was searched.
@@ -110,7 +109,7 @@ def quantize_as_found(
     if calibrated(found.choice.precision):
         overrides += (f"float_blocks={json.dumps(found.choice.float_blocks)}",)
     by_photos = rounded_by_photos(found.choice.precision)
-    made = quantize(
+    return quantize(
         bundle,
         out,
         [found.choice.precision],
@@ -120,8 +119,6 @@ def quantize_as_found(
         overwrite=overwrite,
         report=report,
     )
-    writer.add_evidence(made.bundle, "search", found.model_dump(mode="json"))
-    return made
 
 
 def check_out(bundle: Bundle, out: Path, *, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.jobs import export, of_bundle
-from classkinfy_export.precision import Precision, calibrated
+from classkinfy_export.precision import Precision
 from classkinfy_export.quantization import blocks
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
 from classkinfy_export.quantization.preparation import Prepared
@@ -60,13 +60,13 @@ def search(
         DataError: photos cannot be taken, or none is left to judge by.
         ExportError: a network cannot be quantised.
         RecipeError: an override of what a new export alone can change, or of what is searched; the
-            bundle holds static models, which other blocks in float would change.
+            bundle holds more than fp32.
     """
-    held = [model.precision for model in bundle.manifest.models if calibrated(model.precision)]
+    held = [model.precision for model in bundle.manifest.models if model.precision != "fp32"]
     if held:
         raise RecipeError(
-            f"{bundle.path.name} holds {held[0]} already, which what is found would change",
-            hint="search with a bundle that holds none",
+            f"{bundle.path.name} holds {held[0]} already, which may be found, or changed",
+            hint="search with a bundle that holds fp32 alone",
         )
     for override in overrides:
         if override.startswith(("precisions", "float_blocks")):

@@ -313,7 +313,9 @@ def test_the_manifest_and_the_card_list_what_stayed_float(
         ("onnx", "pipeline"),
         ("litert", "classify", "pipeline"),
     ]
-    lists = [set(modules) for m in models for modules in (m.floats or {}).values()]
+    named = [of for m in models for of in (m.floats or {}).items()]
+    assert all(n.startswith("classify/") for entry, of in named if entry == "pipeline" for n in of)
+    lists = [{name.removeprefix("classify/") for name in of} for _, of in named]
     assert all(found == lists[0] for found in lists), "both formats leave the same in float"
     assert len(lists[0]) == MIXED[precision][True]
     assert "conv_stem" in lists[0]

@@ -15,6 +15,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer.qtyping import TFLOperationName
 
+from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.errors import ExportError
 
 BACKBONE = "_backbone/"
@@ -86,7 +87,10 @@ def find(
 
 
 def floats(model: bytes) -> Mapping[str, tuple[str, ...]]:
-    """Return modules of backbones whose convolutions a file computes in float, by signature."""
+    """Return modules of backbones whose convolutions a file computes in float, by signature.
+
+    Those of ``pipeline``, whose one network is the classifier's, have its stage before them.
+    """
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
     found = {}
     for signature in parsed.signatureDefs:
@@ -97,8 +101,10 @@ def floats(model: bytes) -> Mapping[str, tuple[str, ...]]:
             if _kind(parsed, operator) in CONVOLUTIONS
             and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
         )
-        modules = (_module(name) for name in names if BACKBONE in name)
-        found[signature.signatureKey.decode()] = tuple(dict.fromkeys(modules))
+        key = signature.signatureKey.decode()
+        stage = "classify/" if key == PIPELINE else ""
+        modules = (f"{stage}{_module(name)}" for name in names if BACKBONE in name)
+        found[key] = tuple(dict.fromkeys(modules))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -69,7 +68,7 @@ class OnnxFormat:
                 models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
                 if ranges:
                     ranges[PIPELINE] = compose.prefixed(ranges)
-                    floats[PIPELINE] = tuple(dict.fromkeys(chain(*floats.values())))
+                    floats[PIPELINE] = compose.listed(floats)
             for stage, model in models.items():
                 own = precision != "fp32" and model is not exported.get(stage)
                 name = f"{stage}.{precision}" if own else stage

@@ -16,7 +16,7 @@ quantised on their own first: quantisers do not look into ``If`` bodies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -86,6 +86,11 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
 def prefixed(ranges: Mapping[str, Ranges]) -> Ranges:
     """Return the ranges of stages' tensors by the names that these have in the fused graph."""
     return {f"{stage}/{name}": own for stage, of in ranges.items() for name, own in of.items()}
+
+
+def listed(floats: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return stages' modules by the names that ``prefixed`` would give them."""
+    return tuple(f"{stage}/{module}" for stage, own in floats.items() for module in own)
 
 
 def _decide_spec(assembly: Assembly) -> StageSpec:
