@@ -5,21 +5,25 @@ r"""int8 of networks alone: this toolkit's beside what the stock tools make of t
         --images HAM10000 --split checkpoints/mobile/split.csv --arm64
 
 Each network is taken by itself, from resized levels to logits, in every precision that is compared,
-all calibrated on the same photos of the training part. Photos of the split's test part go through
-``prepare``, ``screen`` and the resize once, and through all models of a network one after the
-other, each on one thread, so that a noisy moment is all of theirs. SQNR and KL are of logits, means
-taken off, beside fp32 in the same runtime. A classifier's labels are the pipeline's, the screen's
-answer pooled in; intervals are of the paired difference, by bootstrap over lesions.
+all calibrated on the same photos of the training part, in one shuffled order: some tools' ranges
+hang on it. Photos of the split's test part go through ``prepare``, ``screen`` and the resize once,
+and through all models of a network one after the other, each on one thread, so that a noisy moment
+is all of theirs; a clock runs while a model does. SQNR is of logits, means taken off, and KL of
+their softmax, beside fp32 in the same runtime. A classifier's labels and changes are the
+pipeline's, the screen's answer pooled in; intervals are of the paired difference, by bootstrap over
+lesions. Weights alone, as halves and int8, are in ``precisions.md`` for LiteRT.
 
 With --arm64 instructions are counted on an emulated Cortex-A76 (``classkinfy doctor --install
 arm64``). NNCF takes part where it is installed (``pip install nncf``). A classifier's checkpoint
 does for a run whose graders are not wanted. Writes ``quantization.md``, ``quantization.json`` and
-``quantization.svg`` beside this file; networks that are not measured now keep their rows.
+``quantization.svg`` beside this file after each network; those that are not measured now keep their
+rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import tempfile
@@ -45,10 +49,11 @@ from matplotlib.figure import Figure
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.progress import track
+from scipy.special import log_softmax
 from table import to_markdown
 from torch import Tensor, nn
 
-from classkinfy_export import recipes
+from classkinfy_export import machine, recipes, runtimes
 from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.evaluation import paired
@@ -70,9 +75,10 @@ from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.stages.classify import Classify, pooled
 from classkinfy_export.stages.network import Network
+from classkinfy_export.taxonomy import Taxonomy
 
 Floats = npt.NDArray[np.float32]
-Run = Callable[[Floats], Floats]
+Array = npt.NDArray[Any]
 ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
 """File suffixes by runtime."""
 OURS = "classkinfy"
@@ -152,13 +158,14 @@ def subjects(
             for spec in (assembly.specs[stage],)
             for of in (prepared.calibration, tested)
         ]
+        order = np.random.default_rng(0).permutation(len(levels[0]))
         yield Subject(
             stage=stage,
             network=module.network,
             rounded=rounded.network,
             pixels=prepared.pixels[stage],
             blocks=recipe.float_blocks.get(stage, ()),
-            calibration=levels[0],
+            calibration=[levels[0][place] for place in order],
             levels=levels[1],
             decide=partial(_decide, _screened(assembly, stage, tested), module),
         )
@@ -190,7 +197,7 @@ def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     yield from ours(subject)
     yield from of_onnxruntime(subject, plain)
     yield from of_ai_edge_quantizer(subject, flat)
-    with suppress(ModuleNotFoundError):
+    if importlib.util.find_spec("nncf") is not None:
         yield from of_nncf(subject, plain)
 
 
@@ -212,18 +219,23 @@ def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
         }
         model, _ = onnx_static.quantize(ready, seen, subject.pixels, **how)
         yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
-        feeds, pixels = ({subject.stage: of} for of in (Feeds(subject.feeds()), subject.pixels))
-        yield Name(OURS, kind, "litert"), litert_static.quantize(flat, feeds, pixels, **how)[0]
+        feeds = {subject.stage: Feeds(subject.feeds())}
+        data, _ = litert_static.quantize(flat, feeds, {subject.stage: subject.pixels}, **how)
+        yield Name(OURS, kind, "litert"), data
 
 
 def of_onnxruntime(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
-    """Make what ``quantize_static`` makes after its pre-processing, by default and unsigned."""
-    for kind, activations in (("static", QuantType.QInt8), ("static QUInt8", QuantType.QUInt8)):
+    """Make what ``quantize_static`` makes after its pre-processing, by default and better."""
+    for kind, settings in (
+        ("static", {}),
+        ("static QUInt8", {"activation_type": QuantType.QUInt8}),
+        ("static QUInt8, per channel", {"activation_type": QuantType.QUInt8, "per_channel": True}),
+    ):
         with tempfile.TemporaryDirectory() as folder, quiet():
             plain, ready, made = (Path(folder) / f"{name}.onnx" for name in "abc")
             onnx.save_model(model, plain)
             quant_pre_process(plain, ready, skip_symbolic_shape=True)
-            quantize_static(ready, made, _Reader(subject.feeds()), activation_type=activations)
+            quantize_static(ready, made, _Reader(subject.feeds()), **settings)
             yield Name("onnxruntime", kind, "onnxruntime"), made.read_bytes()
 
 
@@ -245,13 +257,15 @@ def of_ai_edge_quantizer(subject: Subject, model: bytes) -> Iterator[tuple[Name,
 
 
 def of_nncf(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
-    """Make what its post-training quantisation makes, by default and mixed."""
+    """Make what its post-training quantisation makes, by both of its presets."""
     import nncf  # type: ignore[import-not-found, unused-ignore]
 
-    with quiet():
-        dataset = nncf.Dataset(subject.feeds())
-        made = nncf.quantize(model, dataset, subset_size=len(subject.calibration))
-    yield Name("nncf", "static", "onnxruntime"), made.SerializeToString()
+    for preset in (nncf.QuantizationPreset.PERFORMANCE, nncf.QuantizationPreset.MIXED):
+        with quiet():
+            dataset = nncf.Dataset(subject.feeds())
+            size = len(subject.calibration)
+            made = nncf.quantize(model, dataset, preset=preset, subset_size=size)
+        yield Name("nncf", f"static, {preset.value}", "onnxruntime"), made.SerializeToString()
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
@@ -262,24 +276,30 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
         return next(self._feeds, None)
 
 
-def runner(name: Name, model: bytes) -> Run:
-    """Open a model on one thread: levels to logits."""
-    if name.runtime == "onnxruntime":
-        session = open_session(model, threads=1)
-        return lambda levels: session.run(["logits"], {"levels": levels})[0]
-    with quiet():
-        interpreter = Interpreter(model_content=model, num_threads=1)
-    run = interpreter.get_signature_runner()
-    (given,), (wanted,) = (
-        of.values() for of in (run.get_input_details(), run.get_output_details())
-    )
-    (key,), (answer,) = run.get_input_details(), run.get_output_details()
+class Runner:
+    """A model, opened on one thread."""
 
-    def scaled(levels: Floats) -> Floats:
-        found = run(**{key: _coded(levels, given)})[answer]
-        return _decoded(found, wanted)
+    def __init__(self, name: Name, model: bytes) -> None:
+        self.given: Mapping[str, Any] = {"dtype": np.float32}
+        self.wanted: Mapping[str, Any] = {"dtype": np.float32}
+        if name.runtime == "onnxruntime":
+            session = open_session(model, threads=1)
+            self.run = lambda values: session.run(["logits"], {"levels": values})[0]
+            return
+        with quiet():
+            interpreter = Interpreter(model_content=model, num_threads=1)
+        invoke = interpreter.get_signature_runner()
+        ((key, self.given),) = invoke.get_input_details().items()
+        ((answer, self.wanted),) = invoke.get_output_details().items()
+        self.run = lambda values: invoke(**{key: values})[answer]
 
-    return scaled
+    def timed(self, levels: Floats) -> tuple[Floats, float]:
+        """Give the logits, and how long the model took, in seconds."""
+        values = _coded(levels, self.given)
+        start = time.perf_counter()
+        found = self.run(values)
+        took = time.perf_counter() - start
+        return _decoded(found, self.wanted), took
 
 
 def _coded(values: Floats, details: Mapping[str, Any]) -> npt.NDArray[Any]:
@@ -301,14 +321,13 @@ def _decoded(codes: npt.NDArray[Any], details: Mapping[str, Any]) -> Floats:
 
 def measure(subject: Subject, made: Mapping[Name, bytes]) -> tuple[dict[Name, Floats], pd.Series]:
     """Return logits, and the median time of an image, each photo in every model in turn."""
-    runs = {name: runner(name, model) for name, model in made.items()}
+    runs = {name: Runner(name, model) for name, model in made.items()}
     logits: dict[Name, list[Floats]] = {name: [] for name in runs}
     took: dict[Name, list[float]] = {name: [] for name in runs}
     for levels in track(subject.levels, f"{subject.stage}: photos"):
         for name, run in runs.items():
-            start = time.perf_counter()
-            found = run(levels)
-            took[name].append(time.perf_counter() - start)
+            found, seconds = run.timed(levels)
+            took[name].append(seconds)
             logits[name].append(found[0])
     times = {name: float(np.median(values)) for name, values in took.items()}
     return {name: np.stack(values) for name, values in logits.items()}, pd.Series(times)
@@ -324,7 +343,7 @@ def row(name: Name, subject: Subject, logits: Mapping[Name, Floats]) -> dict[str
     """Return the figures of a model beside fp32 in its runtime."""
     floats = logits[Name(OURS, "fp32", name.runtime)]
     before, after = subject.decide(floats), subject.decide(logits[name])
-    ratio = np.log(np.maximum(before, 1e-12) / np.maximum(after, 1e-12))
+    one, other = (log_softmax(of.astype(np.float64), axis=1) for of in (floats, logits[name]))
     differ = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
     return {
         "network": f"{subject.stage}, {subject.network.spec.architecture} "
@@ -333,7 +352,7 @@ def row(name: Name, subject: Subject, logits: Mapping[Name, Floats]) -> dict[str
         "precision": name.kind,
         "runtime": name.runtime,
         "SQNR, dB": sqnr(floats, logits[name]),
-        "mean KL": float((before * ratio).sum(axis=1).mean()),
+        "mean KL": float((np.exp(one) * (one - other)).sum(axis=1).mean()),
         "same label, %": 100.0 * (1.0 - differ / len(before)),
         "mean Δp": float(np.abs(before - after).mean()),
     }
@@ -344,7 +363,9 @@ def count(subject: Subject, made: Mapping[Name, bytes], name: Name) -> int:
     return instructions(made[name], subject.spec, name.runtime, subject.levels[0])
 
 
-def changes(before: Floats, after: Floats, tested: pd.DataFrame, taxonomy: Any) -> dict[str, str]:  # noqa: ANN401
+def changes(
+    before: Floats, after: Floats, tested: pd.DataFrame, taxonomy: Taxonomy
+) -> dict[str, str]:
     """Return what a classifier gains and loses by the true labels."""
     labels = tested["dx"].map(taxonomy.index).to_numpy(np.int64)
     found = paired.compare(
@@ -354,12 +375,13 @@ def changes(before: Floats, after: Floats, tested: pd.DataFrame, taxonomy: Any) 
         after.astype(np.float64),
         taxonomy,
     )
-    balanced = found.changes["balanced_accuracy"].change
+    balanced, melanoma = found.changes["balanced_accuracy"].change, found.changes["recall/mel"]
     return {
         "change of balanced accuracy": (
             f"{balanced.value:+.3f} ({balanced.low:+.3f} to {balanced.high:+.3f})"
         ),
         "McNemar": f"{found.gained} gained, {found.lost} lost, p {found.mcnemar_p:.2f}",
+        "melanoma sensitivity": f"{melanoma.before:.3f} to {melanoma.after:.3f}",
     }
 
 
@@ -379,6 +401,30 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def study(
+    subject: Subject, tested: pd.DataFrame | None, taxonomy: Taxonomy, given: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Return the rows of a network; ``tested`` has the true labels, where it is a classifier."""
+    made = dict(models(subject))
+    logits, times = measure(subject, made)
+    counted = cache(partial(count, subject, made))
+    rows = []
+    for name, model in made.items():
+        floats = Name(OURS, "fp32", name.runtime)
+        if name == floats:
+            continue
+        found = row(name, subject, logits)
+        if tested is not None:
+            answers = (subject.decide(logits[of]) for of in (floats, name))
+            found |= changes(*answers, tested, taxonomy)
+        found["size"] = len(model) / len(made[floats])
+        found["time"] = times[name] / times[floats]
+        if given.arm64 and name.tool == OURS:
+            found["A76 instructions"] = counted(name) / counted(floats)
+        rows.append(found)
+    return rows
+
+
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -390,58 +436,60 @@ def main() -> None:
     parser.add_argument("--arm64", action="store_true")
     parser.add_argument("--out", default="quantization", help="name of the table's files")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    path = Path(__file__).with_name(f"{given.out}.json")
+    if given.arm64 and runtimes.get("arm64-litert").version() is None:
+        parser.error(f"--arm64: {runtimes.get('arm64-litert').hint()}")
     for run, name in given.run:
         recipe = recipes.load(name, ExportRecipe, ("precisions=[fp32, static_wi8_ai8]",))
-        path = Path(run)
-        sources = Sources.from_run(path) if path.is_dir() else Sources.from_files(path, {}, recipe)
+        source = Path(run)
+        whole = source.is_dir()
+        sources = Sources.from_run(source) if whole else Sources.from_files(source, {}, recipe)
         taxonomy = sources.classifier.info.taxonomy
         records = open_dataset(given.images, taxonomy).records
         parts = pd.read_csv(given.split, index_col="image_id")["part"].reindex(records.index)
         tested = records[parts == "test"].set_index("path")
         given.photos = choose(tested.index.tolist(), given.limit or len(tested))
         tested = tested.loc[given.photos]
+        conditions = {
+            "images": len(given.photos),
+            "calibrated": recipe.calibration.images,
+            "versions": {**dict(_versions()), "CPU": machine.cpu()},
+        }
+        measured(conditions, path)
         for subject in subjects(sources, recipe, given):
-            made = dict(models(subject))
-            logits, times = measure(subject, made)
-            counted = cache(partial(count, subject, made))
-            for name, model in made.items():
-                floats = Name(OURS, "fp32", name.runtime)
-                if name == floats:
-                    continue
-                found = row(name, subject, logits)
-                if subject.stage == "classify":
-                    answers = (subject.decide(logits[of]) for of in (floats, name))
-                    found |= changes(*answers, tested, taxonomy)
-                found["size"] = len(model) / len(made[floats])
-                found["time"] = times[name] / times[floats]
-                if given.arm64 and name.tool == OURS:
-                    found["A76 instructions"] = counted(name) / counted(floats)
-                rows.append(found)
-    write(rows, len(given.photos), recipe.calibration.images, given.out)
+            rows = study(subject, tested if subject.stage == "classify" else None, taxonomy, given)
+            write(rows, conditions, path)
 
 
-def write(rows: list[dict[str, Any]], photos: int, calibrated: int, name: str) -> None:
+def measured(conditions: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return rows of a file, where it has any.
+
+    Raises:
+        SystemExit: they were measured under other conditions.
+    """
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text())
+    if any(before[key] != value for key, value in conditions.items()):
+        raise SystemExit(f"{path} was measured under other conditions: delete it, or take --out")
+    rows: list[dict[str, Any]] = before["rows"]
+    return rows
+
+
+def write(rows: list[dict[str, Any]], conditions: dict[str, Any], path: Path) -> None:
     """Write the tables and the plot, with what was measured before of other networks."""
-    versions = dict(_versions())
-    conditions = {"images": photos, "calibrated": calibrated, "versions": versions}
-    here = Path(__file__).parent
-    kept = here / f"{name}.json"
-    if kept.is_file():
-        before = json.loads(kept.read_text())
-        if all(before[key] == value for key, value in conditions.items()):
-            now = {row["network"] for row in rows}
-            rows = [row for row in before["rows"] if row["network"] not in now] + rows
-    kept.write_text(json.dumps({**conditions, "rows": rows}, indent=1) + "\n")
+    now = {row["network"] for row in rows}
+    rows = [row for row in measured(conditions, path) if row["network"] not in now] + rows
+    path.write_text(json.dumps({**conditions, "rows": rows}, indent=1) + "\n")
     table = pd.DataFrame(rows)
-    draw(table, here / f"{name}.svg")
-    used = ", ".join(f"{package} {number}" for package, number in versions.items())
+    draw(table, path.with_suffix(".svg"))
+    used = ", ".join(f"{what} {version}" for what, version in conditions["versions"].items())
     lines = [
         "# int8 of networks alone, beside fp32 in the same runtime",
         "",
-        f"{photos} photos of the test part, whose lesions neither training nor calibration saw;",
-        f"{calibrated} photos calibrated on. From resized levels to logits; times on one thread,",
-        "medians over all photos, every model in turn. The other tools by their defaults.",
+        f"{conditions['images']} photos of the test part, whose lesions neither training nor",
+        f"calibration saw; {conditions['calibrated']} photos calibrated on. From resized levels to",
+        "logits; times on one thread, medians over all photos, every model in turn.",
     ]
     for network, of in table.groupby("network", sort=False):
         shown = of.drop(columns="network").dropna(axis="columns", how="all").astype(object)
@@ -450,7 +498,7 @@ def write(rows: list[dict[str, Any]], photos: int, calibrated: int, name: str) -
                 shown[column] = [f"{v:.{places}f}" if pd.notna(v) else "" for v in shown[column]]
         lines += ["", f"## {network}", "", *to_markdown(shown)]
     lines += ["", f"`python benchmarks/quantization.py` ({used})."]
-    (here / f"{name}.md").write_text("\n".join(lines) + "\n")
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 def _versions() -> Iterator[tuple[str, str]]:
