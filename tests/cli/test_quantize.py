@@ -342,6 +342,13 @@ def test_a_search_refuses_what_it_would_overrule_before_it_begins(
     classkinfy(*search).refused("already exists", "--overwrite")
 
 
+def test_a_search_refuses_a_bundle_that_holds_more_than_fp32(
+    light_bundle: Path, lesions: Path, classkinfy: Classkinfy, out: Path
+) -> None:
+    search = ("quantize", light_bundle, "--search", "--out", out, "--calibration", lesions)
+    classkinfy(*search).refused("holds fp16 already", "holds fp32 alone")
+
+
 def test_a_search_that_finds_nothing_fails_and_writes_nothing(
     weights_bundle: Path,
     lesions: Path,
@@ -379,4 +386,4 @@ def test_all_photos_cannot_be_calibrated_on_and_judge_too(
     weights_bundle: Path, photo: Path, classkinfy: Classkinfy, out: Path
 ) -> None:
     search = ("quantize", weights_bundle, "--search", "--out", out, "--calibration", photo.parent)
-    classkinfy(*search).refused("none is left to judge by", "calibration.images")
+    classkinfy(*search).refused("is left to judge by", "calibration.images")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,12 +20,13 @@ from onnx import numpy_helper
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import RecipeError
+from classkinfy_export.errors import ImageError, RecipeError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization.photos import choose, others
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.taxonomy import Taxonomy
 
 CONVOLUTIONS = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
 INT8 = "static_wi8_ai8"
@@ -328,6 +330,28 @@ def test_nothing_stayed_float_of_a_network_all_int8(quantised_bundle: Path) -> N
     manifest = Bundle.open(quantised_bundle).manifest
     found = [m.floats for m in manifest.models if m.precision == INT8 and m.floats is not None]
     assert found == [{"classify": ()}, {"pipeline": ()}, {"classify": (), "pipeline": ()}]
+
+
+def test_a_broken_photo_is_told_of_before_anything_is_converted(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    lesions: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photos = shutil.copytree(lesions[0].parent, tmp_path / "photos")
+    settings, taxonomy = CalibrationRecipe(images=8), Taxonomy()
+    broken = others(photos, choose(photos, settings, taxonomy), 8, taxonomy).paths[-1]
+    broken.write_bytes(broken.read_bytes()[:200])
+    update = {"precisions": ("fp32", INT8), "calibration": settings}
+    monkeypatch.setattr(export, "prepare", lambda *_: pytest.fail("too late"))
+    with pytest.raises(ImageError, match=broken.name):
+        export.export(
+            checkpoints("trunk"),
+            small_recipe.model_copy(update=update),
+            tmp_path / "bundle",
+            calibration=photos,
+        )
 
 
 def test_decisions_of_quantised_files_are_told_in_the_manifest(
