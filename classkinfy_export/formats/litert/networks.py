@@ -95,22 +95,22 @@ def floats(model: bytes) -> Mapping[str, tuple[str, ...]]:
     found = {}
     for signature in parsed.signatureDefs:
         graph = parsed.subgraphs[signature.subgraphIndex]
-        names = (
-            _name(graph, int(operator.outputs[0]))
+        weights = (
+            _name(graph, int(operator.inputs[1]))
             for operator in graph.operators
             if _kind(parsed, operator) in CONVOLUTIONS
             and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
         )
         key = signature.signatureKey.decode()
         stage = "classify/" if key == PIPELINE else ""
-        modules = (f"{stage}{_module(name)}" for name in names if BACKBONE in name)
+        modules = (f"{stage}{_module(name)}" for name in weights if BACKBONE in name)
         found[key] = tuple(dict.fromkeys(modules))
     return found
 
 
-def _module(output: str) -> str:
-    """Return the module, as timm names it, of an operator by its output's name."""
-    parts = output.partition(BACKBONE)[2].partition(";")[0].split("/")
+def _module(weight: str) -> str:
+    """Return the module, as timm names it, that a weight is of: outputs tell of what was fused."""
+    parts = weight.partition(BACKBONE)[2].partition(";")[0].split("/")
     return ".".join(part.rpartition(".")[2].partition("_")[2] for part in parts if part)
 
 
