@@ -23,120 +23,50 @@ rows.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pandas as pd
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_quantizer import recipe as stock_recipes
-from ai_edge_quantizer.quantizer import Quantizer
 from arm64 import instructions
+from contenders import OURS, Floats, Name, Subject, models
 from matplotlib.figure import Figure
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.progress import track
 from scipy.special import log_softmax
 from table import to_markdown
 from torch import Tensor, nn
 
 from classkinfy_export import machine, recipes, runtimes
-from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.evaluation import paired
-from classkinfy_export.formats.litert import quantize as litert_static
-from classkinfy_export.formats.litert import signatures
-from classkinfy_export.formats.onnx import graph
-from classkinfy_export.formats.onnx import quantize as onnx_static
-from classkinfy_export.formats.onnx import weights as onnx_weights
 from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.frame import choose
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
-from classkinfy_export.precision import Precision, float_excitation
-from classkinfy_export.quantization.blocks import has_excitation
-from classkinfy_export.quantization.calibration import CalibrationSet, Feeds
+from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.quantization.photos import Photos
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.stages.classify import Classify, pooled
-from classkinfy_export.stages.network import Network
 from classkinfy_export.taxonomy import Taxonomy
 
-Floats = npt.NDArray[np.float32]
-Array = npt.NDArray[Any]
-ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
-"""File suffixes by runtime."""
-OURS = "classkinfy"
-OPSET = 18
 PLACES = {
     **{"SQNR, dB": 1, "mean KL": 4, "same label, %": 2, "mean Δp": 4},
     **{"size": 3, "time": 2, "A76 instructions": 3},
 }
 """Decimals, by column."""
 PACKAGES = ("onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "nncf", "torch", "timm")
-
-
-class Alone(nn.Module):
-    """A network by itself, as a stage."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, levels: Tensor) -> dict[str, Tensor]:
-        """Give the logits of float32 [1, 3, s, s], 0..255."""
-        return {"logits": self.network(levels)}
-
-
-class Name(NamedTuple):
-    """What made a model, of what kind, and what runs it."""
-
-    tool: str
-    kind: str
-    runtime: str
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network, what goes in, and how its logits decide."""
-
-    stage: str
-    network: Network
-    rounded: Network
-    pixels: tuple[float, float]
-    blocks: tuple[str, ...]
-    calibration: Sequence[Floats]
-    levels: Sequence[Floats]
-    decide: Callable[[Floats], Floats]
-    """Logits [n, outputs] of the test photos, in order, to probabilities."""
-
-    @property
-    def spec(self) -> StageSpec:
-        """As the exporters need it."""
-        side = self.network.spec.input_size
-        levels = TensorSpec(name="levels", dtype="float32", shape=(1, 3, side, side), unit="levels")
-        shape = (1, self.network.spec.outputs)
-        logits = TensorSpec(name="logits", dtype="float32", shape=shape, unit="")
-        return StageSpec(name=self.stage, kind="classify", inputs=(levels,), outputs=(logits,))
-
-    def feeds(self) -> list[dict[str, Floats]]:
-        """Inputs to calibrate on."""
-        return [{"levels": levels} for levels in self.calibration]
 
 
 def subjects(
@@ -186,94 +116,6 @@ def _decide(preliminary: Tensor | None, module: nn.Module, logits: Floats) -> Fl
         found = pooled(found, preliminary, module.screen_weight)
     probabilities: Floats = torch.softmax(found.double(), dim=1).numpy()
     return probabilities
-
-
-def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
-    """Make every model of a network, fp32 of each runtime first."""
-    plain = graph.export(Alone(subject.network), subject.spec, OPSET)
-    flat = signatures.convert({subject.stage: (Alone(subject.network), subject.spec)})
-    yield Name(OURS, "fp32", "onnxruntime"), plain.SerializeToString()
-    yield Name(OURS, "fp32", "litert"), flat
-    yield from ours(subject)
-    yield from of_onnxruntime(subject, plain)
-    yield from of_ai_edge_quantizer(subject, flat)
-    if importlib.util.find_spec("nncf") is not None:
-        yield from of_nncf(subject, plain)
-
-
-def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
-    """Make this toolkit's models."""
-    alone = Alone(subject.rounded)
-    ready = graph.export(alone, subject.spec, OPSET)
-    flat = signatures.convert({subject.stage: (alone, subject.spec)})
-    light: Precision = "weight_only_wi8_afp32"
-    yield Name(OURS, light, "onnxruntime"), onnx_weights.keep(ready, light).SerializeToString()
-    seen = onnx_static.observe(ready, Feeds(subject.feeds()))
-    excited = has_excitation(subject.network)
-    static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"
-    for blocks in dict.fromkeys(((), subject.blocks)):
-        kind = ", ".join((static, *(f"{block} float" for block in blocks)))
-        how: dict[str, Any] = {
-            "float_excitation": float_excitation(static),
-            "float_blocks": blocks,
-        }
-        model, _ = onnx_static.quantize(ready, seen, subject.pixels, **how)
-        yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
-        feeds = {subject.stage: Feeds(subject.feeds())}
-        data, _ = litert_static.quantize(flat, feeds, {subject.stage: subject.pixels}, **how)
-        yield Name(OURS, kind, "litert"), data
-
-
-def of_onnxruntime(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
-    """Make what ``quantize_static`` makes after its pre-processing, by default and better."""
-    for kind, settings in (
-        ("static", {}),
-        ("static QUInt8", {"activation_type": QuantType.QUInt8}),
-        ("static QUInt8, per channel", {"activation_type": QuantType.QUInt8, "per_channel": True}),
-    ):
-        with tempfile.TemporaryDirectory() as folder, quiet():
-            plain, ready, made = (Path(folder) / f"{name}.onnx" for name in "abc")
-            onnx.save_model(model, plain)
-            quant_pre_process(plain, ready, skip_symbolic_shape=True)
-            quantize_static(ready, made, _Reader(subject.feeds()), **settings)
-            yield Name("onnxruntime", kind, "onnxruntime"), made.read_bytes()
-
-
-def of_ai_edge_quantizer(subject: Subject, model: bytes) -> Iterator[tuple[Name, bytes]]:
-    """Make what its own recipes make."""
-    for kind, recipe in (
-        ("static", stock_recipes.static_wi8_ai8()),
-        ("dynamic", stock_recipes.dynamic_wi8_afp32()),
-        ("weight-only", stock_recipes.weight_only_wi8_afp32()),
-    ):
-        with quiet():
-            quantizer = Quantizer(bytearray(model), recipe)
-            seen = None
-            if quantizer.need_calibration:
-                seen = quantizer.calibrate({subject.stage: subject.feeds()})
-            made = quantizer.quantize(seen).quantized_model
-        assert made is not None
-        yield Name("ai-edge-quantizer", kind, "litert"), bytes(made)
-
-
-def of_nncf(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:
-    """Make what its post-training quantisation makes, by both of its presets."""
-    import nncf  # type: ignore[import-not-found, unused-ignore]
-
-    for preset in (nncf.QuantizationPreset.PERFORMANCE, nncf.QuantizationPreset.MIXED):
-        with quiet():
-            dataset = nncf.Dataset(subject.feeds())
-            size = len(subject.calibration)
-            made = nncf.quantize(model, dataset, preset=preset, subset_size=size)
-        yield Name("nncf", f"static, {preset.value}", "onnxruntime"), made.SerializeToString()
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
-    def __init__(self, feeds: Iterable[Mapping[str, Floats]]) -> None:
-        self._feeds = iter(feeds)
-
-    def get_next(self) -> Mapping[str, Floats] | None:  # type: ignore[override, unused-ignore]
-        return next(self._feeds, None)
 
 
 class Runner:

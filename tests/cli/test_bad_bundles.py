@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listing import listing
 
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def contents(path: Path) -> dict[str, bytes]:

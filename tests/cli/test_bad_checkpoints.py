@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from listing import listing
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
@@ -29,11 +30,6 @@ QUICK = ("--set", "formats=[pytorch]", "--set", "golden=false")
 
 Classkinfy = Callable[..., Any]
 State = dict[str, torch.Tensor]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def flip(path: Path, position: int) -> None:

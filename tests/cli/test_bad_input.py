@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listing import listing
 from PIL import Image
 
 COMMAND = Path(sys.executable).with_name("classkinfy")
@@ -17,11 +18,6 @@ COMMAND = Path(sys.executable).with_name("classkinfy")
 QUICK = ("--set", "formats=[pytorch]", "--set", "golden=false")
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from listing import listing
+
 from classkinfy_export.taxonomy import Taxonomy
 
 CLASSES = Taxonomy().classes
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_data_check_and_split_agree_on_the_images(

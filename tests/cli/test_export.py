@@ -7,17 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from listing import listing
+
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.taxonomy import DISCLAIMER
 
 QUICK = ("--set", "formats=[pytorch]", "--set", "golden=false")
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_export_is_the_same_twice_and_as_folder_or_archive(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from listing import listing
+
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.manifest import Manifest
 from classkinfy_export.bundle.reader import Bundle
@@ -15,11 +17,6 @@ from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 CLASSES = Taxonomy().classes
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_inspect_shows_what_a_bundle_holds(trunk_bundle: Path, classkinfy: Classkinfy) -> None:

@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from altered import perturb
+from listing import listing
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_localise_names_the_operator_and_writes_what_shows_it(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listing import listing
 from PIL import Image
 
 from classkinfy_export.bundle.reader import Bundle
@@ -21,11 +22,6 @@ COMMAND = Path(sys.executable).with_name("classkinfy")
 CLASSES = Taxonomy().classes
 
 Classkinfy = Callable[..., Any]
-
-
-def listing(folder: Path) -> list[str]:
-    """Return what is in a folder, the hidden included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("form", ["staged", "fused"])
