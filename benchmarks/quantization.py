@@ -217,13 +217,15 @@ def changes(
         after.astype(np.float64),
         taxonomy,
     )
-    balanced, melanoma = found.changes["balanced_accuracy"].change, found.changes["recall/mel"]
+    balanced, melanoma = found.changes["balanced_accuracy"].change, found.changes.get("recall/mel")
     return {
         "change of balanced accuracy": (
             f"{balanced.value:+.3f} ({balanced.low:+.3f} to {balanced.high:+.3f})"
         ),
         "McNemar": f"{found.gained} gained, {found.lost} lost, p {found.mcnemar_p:.2f}",
-        "melanoma sensitivity": f"{melanoma.before:.3f} to {melanoma.after:.3f}",
+        "melanoma sensitivity": (
+            f"{melanoma.before:.3f} to {melanoma.after:.3f}" if melanoma else "none seen"
+        ),
     }
 
 
