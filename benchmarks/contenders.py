@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from ai_edge_quantizer import recipe as stock_recipes
 from ai_edge_quantizer.quantizer import Quantizer
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -19,15 +20,18 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from classkinfy_export.contract import StageSpec, TensorSpec
+from classkinfy_export.formats.litert import offset as litert_offset
 from classkinfy_export.formats.litert import quantize as litert_static
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
+from classkinfy_export.formats.onnx import offset as onnx_offset
 from classkinfy_export.formats.onnx import quantize as onnx_static
 from classkinfy_export.formats.onnx import weights as onnx_weights
 from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.precision import Precision, float_excitation
 from classkinfy_export.quantization.blocks import has_excitation
 from classkinfy_export.quantization.calibration import Feeds
+from classkinfy_export.quantization.preparation import Embedding, mean_embedding
 from classkinfy_export.stages.network import Network
 
 Floats = npt.NDArray[np.float32]
@@ -82,6 +86,11 @@ class Subject:
         """Inputs to calibrate on."""
         return [{"levels": levels} for levels in self.calibration]
 
+    def embedding(self, feeds: Feeds) -> Embedding:
+        """Return the mean of what the network pools of photos."""
+        levels = (torch.from_numpy(feed["levels"]) for feed in feeds.few)
+        return mean_embedding(self.network, levels)
+
 
 def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     """Make every model of a network, fp32 of each runtime first."""
@@ -103,7 +112,9 @@ def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     flat = signatures.convert({subject.stage: (alone, subject.spec)})
     light: Precision = "weight_only_wi8_afp32"
     yield Name(OURS, light, "onnxruntime"), onnx_weights.keep(ready, light).SerializeToString()
-    seen = onnx_static.observe(ready, Feeds(subject.feeds()))
+    feeds = Feeds(subject.feeds())
+    seen = onnx_static.observe(ready, feeds)
+    embedding = subject.embedding(feeds)
     excited = has_excitation(subject.network)
     static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"
     for blocks in dict.fromkeys(((), subject.blocks)):
@@ -113,9 +124,11 @@ def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
             "float_blocks": blocks,
         }
         model, _ = onnx_static.quantize(ready, seen, subject.pixels, **how)
+        onnx_offset.correct(model, embedding, feeds.few)
         yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
-        feeds = {subject.stage: Feeds(subject.feeds())}
-        data, _ = litert_static.quantize(flat, feeds, {subject.stage: subject.pixels}, **how)
+        by = {subject.stage: feeds}
+        data, _ = litert_static.quantize(flat, by, {subject.stage: subject.pixels}, **how)
+        data = litert_offset.correct(data, {subject.stage: embedding}, by)
         yield Name(OURS, kind, "litert"), data
 
 

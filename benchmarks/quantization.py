@@ -1,7 +1,7 @@
 r"""int8 of networks alone: this toolkit's beside what the stock tools make of them.
 
     python benchmarks/quantization.py --run checkpoints/mobile export/mobile.yaml \
-        --run runs/b_family export/b_family.yaml \
+        --run checkpoints/b_family export/b_family.yaml \
         --images HAM10000 --split checkpoints/mobile/split.csv --arm64
 
 Each network is taken by itself, from resized levels to logits, in every precision that is compared,

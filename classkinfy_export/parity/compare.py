@@ -55,7 +55,7 @@ class TensorParity(_Frozen):
     form: str
     reference: str
     """What it was seen beside: PyTorch, another runtime on the same file, golden vectors, another
-    bundle, a library, or what calibration saw."""
+    bundle, a library, or what calibration took."""
     stage: str
     """Which gives it; ``pipeline`` in the fused form."""
     tensor: str

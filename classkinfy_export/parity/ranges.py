@@ -1,4 +1,4 @@
-"""The ranges in a quantised file against those that calibration saw; no image is needed.
+"""The ranges in a quantised file against those that calibration took; no image is needed.
 
 A scale that is a little off costs a little accuracy on every image and flips few labels, so it is
 looked for where it stands: in the file.
@@ -29,7 +29,7 @@ Range = tuple[float, float]
 
 
 def calibrated(bundle: Bundle, model: ModelFile) -> dict[str, Range]:
-    """Return what calibration saw of each activation, in the order in which they are computed.
+    """Return the calibrated range of each activation, in the order in which they are computed.
 
     Raises:
         BundleError: the model is not quantised, or its ranges are damaged.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ from classkinfy_export.frame import frame
 from classkinfy_export.layouts import encode
 from classkinfy_export.quantization import ranges
 from classkinfy_export.quantization.photos import Photos
-from classkinfy_export.quantization.ranges import Ranges, Shifts
+from classkinfy_export.quantization.ranges import Ranges, Shifts, Values
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
 Array = npt.NDArray[np.generic]
 Feed = dict[str, Array]
 """A stage's inputs, by name."""
+
+_FEW = 64
+"""Photos are enough for a mean."""
 
 
 class Feeds:
@@ -35,15 +39,20 @@ class Feeds:
         """Give them in order."""
         return iter(self._feeds)
 
-    def ranges(self, calibrate: Callable[[Sequence[Feed]], Ranges]) -> Ranges:
-        """Take ranges of two disjoint halves, alternate photos, compare them, and give their union.
+    @property
+    def few(self) -> tuple[Feed, ...]:
+        """Some of them, evenly spaced: 64 to 127, or all of fewer."""
+        return self._feeds[:: max(1, len(self._feeds) // _FEW)]
+
+    def ranges(self, observe: Callable[[Feed], Values]) -> Ranges:
+        """Take ranges over all photos, and compare those of two halves, alternate photos.
 
         Args:
-            calibrate: gives the ranges over some feeds.
+            observe: gives the values of what is to be quantised.
         """
-        halves = (self._feeds[::2], self._feeds[1::2])
-        merged, self.shifts = ranges.merge([calibrate(half) for half in halves if half])
-        return merged
+        halves = [half for half in (self._feeds[::2], self._feeds[1::2]) if half]
+        taken, self.shifts = ranges.take([partial(map, observe, half) for half in halves])
+        return taken
 
 
 class CalibrationSet:

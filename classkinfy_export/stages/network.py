@@ -55,16 +55,35 @@ class Network(nn.Module):
         self.register_buffer("shift", -mean / std, persistent=False)
         self.scale: Tensor
         self.shift: Tensor
+        self.offset: Offset | None = None
+        """What is taken off the embedding, of a network made ready for int8."""
 
     def embed(self, levels: Tensor) -> Tensor:
         """Pool features from float32 [n, 3, s, s], 0..255, to float32 [n, embedding_width]."""
         features: Tensor = self.backbone(levels * self.scale + self.shift)
-        return features
+        return features if self.offset is None else self.offset(features)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Compute logits, float32 [n, outputs], from float32 [n, 3, s, s], 0..255."""
         logits: Tensor = self.head(self.embed(levels))
         return logits
+
+
+class Offset(nn.Module):
+    """Takes a constant off: a layer of its own, so that formats find it in what they converted.
+
+    Args:
+        values: float32 [width].
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", values, persistent=False)
+        self.values: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Take it off float32 [n, width]."""
+        return features - self.values
 
 
 def make_head(kind: str, width: int, outputs: int) -> nn.Sequential:

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import ImageError, RecipeError
+from classkinfy_export.errors import ExportError, ImageError, RecipeError
+from classkinfy_export.frame import frame
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization.photos import choose, others
@@ -198,7 +199,7 @@ def mixed_bundle(
     recipe = small_recipe.model_copy(
         update={
             "precisions": (INT8, FLOAT_EXCITATION),
-            "float_blocks": {"classify": ("conv_stem", "blocks.1")},
+            "float_blocks": {"classify": ("conv_stem", "blocks.3")},
             "calibration": CalibrationRecipe(images=8),
             "golden": False,
         }
@@ -244,14 +245,14 @@ def test_another_process_rounds_and_calibrates_to_the_same_bytes(
         assert one.read_bytes() == two.read_bytes(), name
 
 
-MIXED = {INT8: {True: 3, False: 14}, FLOAT_EXCITATION: {True: 7, False: 10}}
+MIXED = {INT8: {True: 6, False: 11}, FLOAT_EXCITATION: {True: 8, False: 9}}
 """Convolutions of ``mixed_bundle``'s network, by whether they are left in float."""
 
 
 def left_in_float(name: str, precision: str) -> bool:
     """Whether a convolution is, by what formats name it after."""
     excitation = precision == FLOAT_EXCITATION and re.search(r"\.se\.|_se/", name)
-    return bool(excitation or re.search(r"conv_stem|blocks\.1\.|_blocks/[^/]*_1/", name))
+    return bool(excitation or re.search(r"conv_stem|blocks\.3\.|_blocks/[^/]*_3/", name))
 
 
 @pytest.mark.slow
@@ -304,6 +305,37 @@ def test_what_is_left_in_float_in_litert_keeps_weights_as_int8(
 
 
 @pytest.mark.slow
+def test_a_float_gate_is_rounded_and_multiplied_in_int8(mixed_bundle: Path) -> None:
+    found = graph(mixed_bundle, f"classify.{FLOAT_EXCITATION}")
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in found.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    gates = {}
+    for node in found.node:
+        if node.op_type == "Conv" and node.input[1].endswith(".se.conv_expand.weight"):
+            (sigmoid,) = readers[node.output[0]]
+            (reader,) = readers[sigmoid.output[0]]
+            block = re.search(r"blocks\.\d+", node.input[1])
+            assert block is not None
+            gates.setdefault(block[0], set()).add((sigmoid.op_type, reader.op_type))
+    assert gates.pop("blocks.3") == {("Sigmoid", "Mul")}, "it is in a float block"
+    assert gates
+    assert all(kinds == {("Sigmoid", "QuantizeLinear")} for kinds in gates.values())
+    path = mixed_bundle / "models" / "litert" / f"main.{FLOAT_EXCITATION}.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    for part in model.subgraphs:
+        products = [
+            part.tensors[operator.outputs[0]]
+            for operator in part.operators
+            if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.MUL
+            and b"SqueezeExcite_se;" in part.tensors[operator.outputs[0]].name
+        ]
+        apart = {bool(re.search(rb"_blocks/[^/]*_3/", t.name)): t.type for t in products}
+        assert apart in ({}, {True: schema.TensorType.FLOAT32, False: schema.TensorType.INT8})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", MIXED)
 def test_the_manifest_and_the_card_list_what_stayed_float(
     mixed_bundle: Path, precision: str
@@ -324,6 +356,59 @@ def test_the_manifest_and_the_card_list_what_stayed_float(
     assert any(".se." in module for module in lists[0]) == (precision == FLOAT_EXCITATION)
     card = (mixed_bundle / "MODEL_CARD.md").read_text()
     assert all(module in card for module in lists[0])
+
+
+def test_a_lone_convolution_that_onnxruntime_would_make_int8_again_is_refused(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    lesions: list[Path],
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe.model_copy(
+        update={
+            "precisions": (INT8,),
+            "float_blocks": {"classify": ("blocks.1.0.conv_pwl",)},
+            "calibration": CalibrationRecipe(images=2),
+            "formats": ("onnx",),
+            "golden": False,
+        }
+    )
+    with pytest.raises(
+        ExportError, match=r"blocks\.1\.0\.conv_pwl of stage classify int8 again"
+    ) as e:
+        export.export(checkpoints("trunk"), recipe, tmp_path / "b", calibration=lesions[0].parent)
+    assert "name all of its block in float_blocks" in str(e.value)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_the_mean_embedding_of_the_calibration_photos_is_that_of_fp32(
+    quantised_bundle: Path, lesions: list[Path], runtime: str
+) -> None:
+    bundle = Bundle.open(quantised_bundle)
+    photos = choose(lesions[0].parent, CalibrationRecipe(images=8), bundle.manifest.taxonomy)
+    assert len(photos.paths) == 8
+    framed = [frame(path, bundle.manifest.capture, "crop") for path in photos.paths]
+    floats, rounded = (
+        np.stack([session.run(image)["embedding"][0] for image in framed])
+        for p in ("fp32", INT8)
+        for session in [Session(runtimes.get(runtime).open(bundle, precision=p))]  # type: ignore[arg-type]
+    )
+    noise = np.abs(rounded - floats).mean()
+    assert noise > 0.0
+    assert np.abs((rounded - floats).mean(axis=0)).mean() < 0.02 * noise
+
+
+def test_a_network_that_litert_holds_twice_has_one_offset(quantised_bundle: Path) -> None:
+    data = (quantised_bundle / "models" / "litert" / f"main.{INT8}.tflite").read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    held = [
+        np.asarray(model.buffers[tensor.buffer].data).tobytes()
+        for found in model.subgraphs
+        for tensor in found.tensors
+        if tensor.name.endswith(b"Offset_offset;")
+    ]
+    assert len(held) == 2
+    assert held[0] == held[1] != b"\0" * len(held[0])
 
 
 def test_nothing_stayed_float_of_a_network_all_int8(quantised_bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""The calibration set: which photos are drawn, which never are, and how stable their ranges are."""
+"""The calibration set: which photos are drawn, and which never are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 from PIL import Image
@@ -23,7 +20,6 @@ from classkinfy_export.frame import list_images
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
-from classkinfy_export.quantization import ranges
 from classkinfy_export.quantization.photos import Photos, Training, choose, others
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
 from classkinfy_export.taxonomy import Taxonomy
@@ -194,39 +190,6 @@ def test_no_folder_no_photo_and_no_photo_to_train_on_are_refused(
     (tmp_path / "all.csv").write_text(split_csv.read_text().replace(",train", ",test"))
     with pytest.raises(DataError, match=r"leaves no photo of .* in 'train'"):
         drawn(data, split=tmp_path / "all.csv")
-
-
-@pytest.mark.parametrize(
-    ("halves", "union", "shift"),
-    [
-        ([(0.0, 5.0), (0.0, 4.0)], (0.0, 5.0), 0.2),
-        ([(-1.0, 3.0), (-0.5, 4.0)], (-1.0, 4.0), 1 - 4 / 4.5),
-        # A range is widened to hold 0 before it is coded, so these have one scale and another.
-        ([(2.0, 4.0), (3.0, 4.0)], (2.0, 4.0), 0.0),
-        ([(-4.0, -3.0), (-2.0, -1.0)], (-4.0, -1.0), 0.5),
-        ([(0.0, 0.0), (0.0, 1.0)], (0.0, 1.0), 1.0),
-        ([(0.0, 0.0), (0.0, 0.0)], (0.0, 0.0), 0.0),
-    ],
-)
-def test_halves_are_united_and_their_scales_compared(
-    halves: list[tuple[float, float]], union: tuple[float, float], shift: float
-) -> None:
-    merged, shifts = ranges.merge([{"a": bounds} for bounds in halves])
-    assert merged == {"a": union}
-    assert shifts["a"] == pytest.approx(shift)
-    assert ranges.merge([{"a": halves[0]}]) == ({"a": halves[0]}, {})
-
-
-def _extremes(model: Path, photos: list[dict[str, np.ndarray]], names: list[str]) -> np.ndarray:
-    """The least and largest value of tensors of a float model, by ONNX Runtime alone."""
-    graph = onnx.load(model)
-    graph.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
-    values = [session.run(names, feed) for feed in photos]
-    return np.array([[f(v[i].min() if f is min else v[i].max() for v in values) for f in (min, max)]
-                     for i in range(len(names))])  # fmt: skip
 
 
 def test_the_runs_own_split_and_data_come_with_it() -> None:

@@ -58,7 +58,7 @@ class LitertFormat:
                     gc.collect()
                 data, seen, floats = converted[rounded], None, None
                 if calibrated(precision):
-                    from classkinfy_export.formats.litert import networks, quantize
+                    from classkinfy_export.formats.litert import networks, offset, quantize
 
                     assert prepared is not None
                     feeds = {
@@ -75,6 +75,7 @@ class LitertFormat:
                             block for stage in feeds for block in recipe.float_blocks.get(stage, ())
                         ),
                     )
+                    data = offset.correct(data, prepared.embeddings, feeds)
                     for own in feeds.values():
                         prepared.calibration.note(f"{self.name} ", own, found)
                     seen = ranges.write(target, file, found)

@@ -28,7 +28,7 @@ FOLLOWING = {
     schema.BuiltinOperator.MUL: TFLOperationName.MUL,
     schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
 }
-"""Quantised too, where all that they read is."""
+"""Quantised too, where all that they read is, or where they apply a float gate."""
 _EXCITATION = re.compile(r"_se[;/]")
 
 
@@ -135,9 +135,10 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
         if BACKBONE not in name:
             continue
         read = [int(i) for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i)]
+        gated = kind == schema.BuiltinOperator.MUL and _EXCITATION.search(name) and inside & {*read}
         if kind in CONVOLUTIONS and any(scope.search(name) for scope in apart):
             network.floats.append(name)
-        elif kind in CONVOLUTIONS or (kind in FOLLOWING and inside.issuperset(read)):
+        elif kind in CONVOLUTIONS or gated or (kind in FOLLOWING and inside.issuperset(read)):
             inside.update(read, [output])
             if not (network.operators or network.floats):
                 network.pixels = read[0]

@@ -1,9 +1,9 @@
 """Static int8 of the networks in a LiteRT file; whatever else is in it stays as it is.
 
 Convolutions, and what stands between them, get int8 weights, symmetric with one scale a channel,
-and int8 activations, asymmetric with one scale a tensor, from the least to the largest value that
-calibration saw. Resize, mean and head stay float, and so do all inputs and outputs. Squeeze-and-
-excite branches and blocks of the network can be left in float too, but for their weights.
+and int8 activations, asymmetric with one scale a tensor, of the range that calibration took.
+Resize, mean and head stay float, and so do all inputs and outputs. Squeeze-and-excite branches and
+blocks of the network can be left in float too, but for their weights.
 
 A file may hold a network twice, as ``classify`` and within ``pipeline``, with one copy of its
 weights. Ranges are taken once and given to both, so that both round alike.
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -30,7 +29,7 @@ from classkinfy_export.formats.litert.networks import (
 )
 from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.quantization.calibration import Feed, Feeds
-from classkinfy_export.quantization.ranges import Ranges
+from classkinfy_export.quantization.ranges import Ranges, Values
 
 _SHARE = (0.0, 255 / 256)
 """What int8 kernels give a sigmoid in, whatever was seen: steps of 1/256 from 0, by LiteRT's
@@ -55,7 +54,7 @@ def quantize(
         float_blocks: modules of the backbone to compute in float.
 
     Returns:
-        the file with quantised networks, and what calibration saw of each activation, under
+        the file with quantised networks, and the range of each activation, under
         ``signature/index of the tensor in the float file``.
 
     Raises:
@@ -69,7 +68,7 @@ def quantize(
         own = networks.get(signature)
         if own is None:
             raise ExportError(f"{signature} has no convolution under {BACKBONE!r} to quantise")
-        bounds = list(inputs.ranges(partial(_calibrate, model, own)).values())
+        bounds = list(inputs.ranges(_observed(model, own)).values())
         for position, index in enumerate(own.tensors):
             if index == own.pixels:
                 bounds[position] = pixels[signature]
@@ -124,8 +123,8 @@ def _scope(names: Iterable[str]) -> str:
     return f"^({'|'.join(map(re.escape, names))});?$"
 
 
-def _calibrate(model: bytes, network: Network, feeds: Iterable[Feed]) -> Ranges:
-    """Return the least and largest value of each of a network's activations, in their order."""
+def _observed(model: bytes, network: Network) -> Callable[[Feed], Values]:
+    """Return what gives the values of each of a network's activations, in their order."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it needs more memory, which is what is wanted
         interpreter = Interpreter(
@@ -135,14 +134,12 @@ def _calibrate(model: bytes, network: Network, feeds: Iterable[Feed]) -> Ranges:
             experimental_preserve_all_tensors=True,
         )
     run = interpreter.get_signature_runner(network.signature)
-    least = np.full(len(network.tensors), np.inf)
-    largest = np.full(len(network.tensors), -np.inf)
-    for feed in feeds:
+
+    def values(feed: Feed) -> Values:
         run(**feed)
-        values = [interpreter.get_tensor(index, network.subgraph) for index in network.tensors]
-        least = np.minimum(least, [value.min() for value in values])
-        largest = np.maximum(largest, [value.max() for value in values])
-    return {
-        f"{network.signature}/{index}": (float(low), float(high))
-        for index, low, high in zip(network.tensors, least, largest, strict=True)
-    }
+        return {
+            f"{network.signature}/{index}": interpreter.get_tensor(index, network.subgraph)
+            for index in network.tensors
+        }
+
+    return values

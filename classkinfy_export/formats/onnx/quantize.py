@@ -5,39 +5,37 @@
     clean ─ resize ─ normalise ─┤Q DQ├─ Conv ─┤Q DQ├─ … ─ Conv ─┤Q DQ├─ mean ─ head ─ softmax
             exact, float         int8 weights, uint8 activations            float
 
-Weights are symmetric, one scale a channel; activations asymmetric, one scale a tensor, from the
-least to the largest value that calibration saw. Activations are uint8, for which x86 has an
-instruction. Resize, mean and head stay float: exact the one, and under 1 % of the work the others.
+Weights are symmetric, one scale a channel; activations asymmetric, one scale a tensor, of the range
+that calibration took. Activations are uint8, for which x86 has an instruction. Resize, mean and
+head stay float: exact the one, and under 1 % of the work the others.
 
-A squeeze-and-excite branch begins at a mean over positions and ends where its gate is multiplied
-back. It can be left in float: gates scale whole channels, and their errors with them. So can blocks
-of the network. Their weights are int8 all the same, turned to float as the model is loaded.
+A squeeze-and-excite branch begins at a mean over positions and ends at its gate. It can be left in
+float, for gates scale whole channels, and their errors with them; the product with what it gates is
+int8, the gate rounded once. So can blocks of the network. Their weights are int8 all the same,
+turned to float as the model is loaded.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorsData
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from classkinfy_export.errors import ExportError
-from classkinfy_export.formats.onnx import weights
+from classkinfy_export.formats.onnx import probe, weights
 from classkinfy_export.formats.onnx.graph import IR_VERSION
 from classkinfy_export.formats.tracing import quiet
-from classkinfy_export.quantization.calibration import Feed, Feeds
+from classkinfy_export.quantization.calibration import Feeds
 from classkinfy_export.quantization.ranges import Ranges
 
 _BACKBONE = ".network.backbone."
 """In the names of a network's weights, which the exporter takes from the module's."""
 _FOLLOWING = ("Add", "Clip", "Relu", "Sigmoid", "Mul")
-"""Quantised too, where all that they read is."""
+"""Quantised too, where all that they read is, or where they apply a float gate."""
 _TYPES = ("Conv", *_FOLLOWING)
 _EXCITATION = ".se."
 """In the names of the weights of a squeeze-and-excite branch."""
@@ -51,8 +49,17 @@ def observe(model: onnx.ModelProto, feeds: Feeds) -> Ranges:
         model: the stage's graph.
         feeds: inputs of it, one for each calibration photo.
     """
-    with quiet():
-        return feeds.ranges(partial(_calibrate, onnx.shape_inference.infer_shapes(model)))
+    inferred = onnx.shape_inference.infer_shapes(model)
+    held = _names(inferred.graph)
+    among = (
+        name
+        for float_excitation in (False, True)
+        for node in _network(inferred.graph, (), float_excitation=float_excitation)
+        for name in (*node.input, *node.output)
+    )
+    tensors = list(dict.fromkeys(name for name in among if name and name not in held))
+    session = probe.watch(inferred, tensors)
+    return feeds.ranges(lambda feed: dict(zip(tensors, session.run(tensors, feed), strict=True)))
 
 
 def quantize(
@@ -67,17 +74,18 @@ def quantize(
 
     Args:
         model: a stage's graph, which is left as it is.
-        observed: what calibration saw of its tensors.
+        observed: the ranges that calibration took of its tensors.
         pixels: black and white, as the network's first convolution reads them.
         float_excitation: compute squeeze-and-excite branches in float.
         float_blocks: modules of the backbone to compute in float.
 
     Returns:
-        the quantised graph, with the same inputs and outputs; and what calibration saw of each
-        tensor that is quantised.
+        the quantised graph, with the same inputs and outputs; and the range of each tensor that is
+        quantised.
 
     Raises:
-        ExportError: the graph has no convolution of a network, or none outside of the blocks.
+        ExportError: the graph has no convolution of a network, or none outside of the blocks; or a
+            block is a convolution that ONNX Runtime would not leave in float.
     """
     model = onnx.shape_inference.infer_shapes(model)
     apart = tuple(f"{_BACKBONE}{block}." for block in float_blocks)
@@ -118,14 +126,49 @@ def quantize(
     within = [part for part in wanted if any(part in name for name in _names(quantised.graph))]
     if within:
         quantised = weights.keep(quantised, "weight_only_wi8_afp32", within=within)
+    for module in _undone(quantised.graph):
+        raise ExportError(
+            f"ONNX Runtime would make {module} of stage {model.graph.name} int8 again, with one "
+            "scale for all channels: it is a lone float convolution between int8 tensors",
+            hint="name all of its block in float_blocks, or what is before or after it, too",
+        )
     return quantised, {name: seen[name] for name in rounded}
 
 
 def floats(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the modules of the backbone whose convolutions a stage's graph computes in float."""
-    whole = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    weights = [n.input[1] for n in model.graph.node if _convolves(n) and n.input[1] not in whole]
-    return tuple(name.partition(_BACKBONE)[2].removesuffix(".weight") for name in weights)
+    return tuple(_module(node) for node in _floats(model.graph))
+
+
+def _floats(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    whole = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    return [n for n in graph.node if _convolves(n) and n.input[1] not in whole]
+
+
+def _module(convolution: onnx.NodeProto) -> str:
+    weight: str = convolution.input[1]
+    return weight.partition(_BACKBONE)[2].removesuffix(".weight")
+
+
+def _undone(graph: onnx.GraphProto) -> Iterator[str]:
+    """Give float convolutions that ONNX Runtime makes int8 as it loads a file.
+
+    Its optimizer (``WeightBiasQuantization``, 1.20 and later) does so where one reads a tensor that
+    was int8, and what it gives, cut by its ReLU or not, is made int8.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in _floats(graph):
+        source = makers.get(node.input[0])
+        reading = readers[node.output[0]]
+        while len(reading) == 1 and reading[0].op_type in ("Clip", "Relu"):
+            reading = readers[reading[0].output[0]]
+        before = source is not None and source.op_type == "DequantizeLinear"
+        if before and all(reader.op_type == "QuantizeLinear" for reader in reading):
+            yield _module(node)
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:
@@ -149,30 +192,16 @@ def _network(
         read = {name for name in node.input if name and name not in constants}
         convolution = _convolves(node) and not any(block in node.input[1] for block in apart)
         if float_excitation and (node.op_type in _MEANS or read & branch):
-            if node.op_type != "Mul" or read <= branch:  # not the product with what it gates
+            product = node.op_type == "Mul" and not read <= branch  # of the gate and what it gates
+            if not product:
                 branch.update(node.output)
+            elif inside >= read - branch:
+                nodes.append(node)
+                inside.update(read, node.output)
         elif convolution or (node.op_type in _FOLLOWING and read and inside >= read):
             nodes.append(node)
             inside.update(read, node.output)
     return nodes
-
-
-def _calibrate(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Ranges:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "float.onnx"
-        onnx.save_model(model, path)
-        calibrator = MinMaxCalibrater(
-            path,
-            op_types_to_calibrate=list(_TYPES),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-        )
-        calibrator.augment_graph()
-        calibrator.create_inference_session()
-        calibrator.collect_data(_Reader(iter(feeds)))
-        return {
-            name: (float(bound.lowest.item()), float(bound.highest.item()))
-            for name, bound in calibrator.compute_data().data.items()
-        }
 
 
 def _tensors_data(ranges: Ranges) -> TensorsData:
@@ -181,13 +210,3 @@ def _tensors_data(ranges: Ranges) -> TensorsData:
         for name, (low, high) in ranges.items()
     }
     return TensorsData(CalibrationMethod.MinMax, bounds)
-
-
-class _Reader:
-    """Feeds as the calibrator asks for them: one at a time, then None."""
-
-    def __init__(self, feeds: Iterator[Feed]) -> None:
-        self.feeds = feeds
-
-    def get_next(self) -> Feed | None:
-        return next(self.feeds, None)

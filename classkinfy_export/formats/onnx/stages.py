@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from classkinfy_export.formats.onnx import graph, quantize, weights
+from classkinfy_export.formats.onnx import graph, offset, quantize, weights
 from classkinfy_export.precision import (
     Precision,
     calibrated,
@@ -78,6 +78,7 @@ class StageGraphs:
             float_excitation=float_excitation(precision),
             float_blocks=float_blocks,
         )
+        offset.correct(model, self._prepared.embeddings[stage], feeds.few)
         self._prepared.calibration.note(f"onnx {stage}/", feeds, ranges)
         return model, ranges
 

@@ -1,0 +1,101 @@
+"""What quantising a network adds to its embedding, on average, taken off again; as in ``onnx``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
+
+from classkinfy_export.errors import ExportError
+from classkinfy_export.formats.tracing import quiet
+from classkinfy_export.quantization.calibration import Feeds
+from classkinfy_export.quantization.preparation import Embedding
+
+_OFFSET = re.compile(r"\.Offset_offset;")
+"""In the name of the constant, which the converter takes from the module's."""
+_EMBEDDING = "corrected"
+"""An output that is there while it is measured."""
+
+
+class _Offset(NamedTuple):
+    subgraph: int
+    embedding: int
+    """The tensor that it is taken off to give."""
+    buffer: int
+
+
+def correct(model: bytes, wanted: Mapping[str, Embedding], feeds: Mapping[str, Feeds]) -> bytes:
+    """Correct the offset of every network of a quantised file, as XNNPACK runs it.
+
+    Args:
+        model: the file.
+        wanted: by signature, what the mean of the embedding should be over ``Feeds.few``.
+        feeds: by signature that holds a network of its own.
+
+    Returns:
+        the file with other offsets; a network that it holds twice has one.
+
+    Raises:
+        ExportError: a network has none.
+    """
+    result = bytearray(model)
+    found = dict(_find(model))
+    before = {signature: _values(result, of.buffer).copy() for signature, of in found.items()}
+    for signature, own in feeds.items():
+        if signature not in found:
+            raise ExportError(f"{signature} has no constant {_OFFSET.pattern!r}")
+        given = _mean(model, signature, found[signature], own)
+        offset = (before[signature] + (given - wanted[signature])).astype(np.float32)
+        for other, of in found.items():
+            if np.array_equal(before[other], before[signature]):
+                _values(result, of.buffer)[:] = offset
+    return bytes(result)
+
+
+def _find(model: bytes) -> Iterator[tuple[str, _Offset]]:
+    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    for signature in parsed.signatureDefs:
+        graph = parsed.subgraphs[signature.subgraphIndex]
+        for operator in graph.operators:
+            constant = graph.tensors[operator.inputs[-1]] if len(operator.inputs) == 2 else None
+            if constant is not None and _OFFSET.search(constant.name.decode()):
+                key = signature.signatureKey.decode()
+                place = int(signature.subgraphIndex)
+                yield key, _Offset(place, int(operator.outputs[0]), int(constant.buffer))
+
+
+def _values(model: bytearray, index: int) -> npt.NDArray[np.float32]:
+    """Return what a buffer holds, inside the flatbuffer or behind it, to be written to."""
+    buffer = schema.Model.GetRootAs(model, 0).Buffers(index)
+    if buffer.Offset() > 1:
+        return np.frombuffer(model, np.float32, buffer.Size() // 4, buffer.Offset())
+    values: npt.NDArray[np.float32] = buffer.DataAsNumpy().view(np.float32)
+    return values
+
+
+def _mean(model: bytes, signature: str, offset: _Offset, feeds: Feeds) -> Embedding:
+    with quiet():
+        interpreter = Interpreter(model_content=_watched(model, signature, offset), num_threads=1)
+    run = interpreter.get_signature_runner(signature)
+    given = np.concatenate([run(**feed)[_EMBEDDING] for feed in feeds.few])
+    mean: Embedding = given.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _watched(model: bytes, signature: str, offset: _Offset) -> bytes:
+    """Return a file whose signature gives the embedding, too."""
+    parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    graph = parsed.subgraphs[offset.subgraph]
+    if offset.embedding not in graph.outputs:
+        graph.outputs.append(offset.embedding)
+    (entry,) = (s for s in parsed.signatureDefs if s.signatureKey.decode() == signature)
+    output = schema.TensorMapT()
+    output.name, output.tensorIndex = _EMBEDDING.encode(), offset.embedding
+    entry.outputs.append(output)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
