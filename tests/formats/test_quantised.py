@@ -353,7 +353,8 @@ def test_the_manifest_and_the_card_list_what_stayed_float(
     assert all(found == lists[0] for found in lists), "both formats leave the same in float"
     assert len(lists[0]) == MIXED[precision][True]
     assert "conv_stem" in lists[0]
-    assert any(".se." in module for module in lists[0]) == (precision == FLOAT_EXCITATION)
+    others = [module for module in lists[0] if not module.startswith("blocks.3.")]
+    assert any(".se." in module for module in others) == (precision == FLOAT_EXCITATION)
     card = (mixed_bundle / "MODEL_CARD.md").read_text()
     assert all(module in card for module in lists[0])
 
