@@ -38,7 +38,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from arm64 import instructions
 from contenders import OURS, Floats, Name, Subject, models
 from matplotlib.figure import Figure
 from rich.progress import track
@@ -53,9 +52,11 @@ from classkinfy_export.formats.tracing import quiet
 from classkinfy_export.frame import choose
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.latency.instructions import count_model
 from classkinfy_export.quantization.calibration import CalibrationSet
 from classkinfy_export.quantization.photos import Photos
 from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.stages.classify import Classify, pooled
@@ -202,7 +203,9 @@ def row(name: Name, subject: Subject, logits: Mapping[Name, Floats]) -> dict[str
 
 def count(subject: Subject, made: Mapping[Name, bytes], name: Name) -> int:
     """Count a model's instructions on an emulated phone's core."""
-    return instructions(made[name], subject.spec, name.runtime, subject.levels[0])
+    runtime = runtimes.get(f"arm64-{name.runtime}")
+    assert isinstance(runtime, Arm64Runtime)
+    return count_model(made[name], subject.spec, runtime, {"levels": subject.levels[0]})
 
 
 def changes(

@@ -79,14 +79,14 @@ def _quantised(manifest: Manifest) -> list[str]:
             f"On {manifest.decisions.images} photos that were not calibrated on, beside fp32 in "
             "the same runtime:",
             "",
-            "| format | precision | same diagnosis | mean change | same severity |",
-            "|---|---|---|---|---|",
+            "| format | precision | same diagnosis | mean change | temperature | same severity |",
+            "|---|---|---|---|---|---|",
         ]
         for found in manifest.decisions.models:
             severities = "" if found.severities is None else f"{found.severities:.1%}"
             lines.append(
                 f"| {found.format} | {found.precision} | {found.agreement:.1%} "
-                f"| {found.mean_change:.4f} | {severities} |"
+                f"| {found.mean_change:.4f} | {found.temperature:.3f} | {severities} |"
             )
         caveats = dict.fromkeys(found.caveat for found in manifest.decisions.models)
         lines += ["", *(f"{caveat}\n" for caveat in caveats if caveat)]

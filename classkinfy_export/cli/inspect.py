@@ -102,12 +102,13 @@ def command(
 def _decided(found: Decisions) -> Table:
     made = terminal.table(
         f"Decisions on {found.images} other photos than calibrated on, beside fp32",
-        *("format", "precision", ">same diagnosis", ">mean change", ">same severity"),
+        *("format", "precision", ">same diagnosis", ">mean change", ">temperature"),
+        ">same severity",
     )
     for row in found.models:
         severities = "" if row.severities is None else f"{row.severities:.1%}"
-        shares = (f"{row.agreement:.1%}", f"{row.mean_change:.4f}", severities)
-        made.add_row(row.format, row.precision, *shares)
+        figures = (f"{row.agreement:.1%}", f"{row.mean_change:.4f}", f"{row.temperature:.3f}")
+        made.add_row(row.format, row.precision, *figures, severities)
     return made
 
 

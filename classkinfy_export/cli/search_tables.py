@@ -23,7 +23,7 @@ def tables(found: Search) -> Iterator[Table]:
     tried = terminal.table(
         f"what was tried, on the same photos; at least {found.agreement:.1%} the same is asked for",
         *("stage", "precision", "in float", ">same decision", ">SQNR of log-probabilities (dB)"),
-        *(">time", ">size", "holds", "on the front"),
+        *(">time", ">A76 instructions", ">size", "holds", "on the front"),
     )
     for trial in found.trials:
         tried.add_row(
@@ -32,6 +32,7 @@ def tables(found: Search) -> Iterator[Table]:
             " ".join(trial.float_blocks),
             *_fidelity(trial.fidelity),
             f"{trial.time:.2f}x",
+            "" if trial.instructions is None else f"{trial.instructions:.3f}x",
             f"{trial.size:.3f}x",
             "yes" if trial.holds else "no",
             "yes" if trial in unbeaten else "",

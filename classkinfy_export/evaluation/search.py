@@ -41,10 +41,17 @@ class Trial(_Frozen):
     fidelity: Fidelity
     time: float
     """On this machine, over that of fp32 in turn with it."""
+    instructions: float | None = None
+    """Of an emulated Cortex-A76, over those of fp32; None where they were not counted."""
     size: float
     """Of the model, over that of fp32."""
     holds: bool
     """Whether as many decisions are the same as were asked for."""
+
+    @property
+    def cost(self) -> float:
+        """What a search wants least of: instructions where they are counted, else time."""
+        return self.time if self.instructions is None else self.instructions
 
 
 class Choice(_Frozen):
@@ -73,14 +80,14 @@ class Search(_Frozen):
     def front(self) -> list[Trial]:
         """Return what is not beaten: nothing of its stage is better in one way and worse in none.
 
-        The ways are time, size and noise.
+        The ways are cost, size and noise.
         """
         return [t for t in self.trials if not any(_beats(other, t) for other in self.trials)]
 
 
 def _beats(one: Trial, other: Trial) -> bool:
     ours, theirs = (
-        (t.time, t.size, -math.inf if t.fidelity.sqnr_db is None else -t.fidelity.sqnr_db)
+        (t.cost, t.size, -math.inf if t.fidelity.sqnr_db is None else -t.fidelity.sqnr_db)
         for t in (one, other)
     )
     return (

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import Decided, Decisions
@@ -19,6 +21,10 @@ from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.session import Session
 
 _Key = tuple[FormatName, Precision]
+_FLATTEST = 4.0
+"""Temperatures are sought up to it, and down to its inverse."""
+_LEAST = 1e-12
+"""Of a probability whose logarithm is taken."""
 
 
 class _Answers(NamedTuple):
@@ -100,6 +106,18 @@ def _decided(key: _Key, before: _Answers, after: _Answers) -> Decided:
         precision=key[1],
         agreement=float(same.mean()),
         mean_change=float(change.mean()),
+        temperature=_temperature(before.probabilities, after.probabilities),
         severities=float((grades == again).mean()) if graded.any() else None,
         caveat=runtimes.get(runtimes.first(key[0])).caveat(key[1]),
     )
+
+
+def _temperature(wanted: npt.NDArray[Any], given: npt.NDArray[Any]) -> float:
+    """Return the temperature of the least cross-entropy; it has one minimum, over its inverse."""
+    logits = np.log(np.maximum(given.astype(np.float64), _LEAST))
+
+    def loss(inverse: float) -> float:
+        return -float((wanted * log_softmax(inverse * logits, axis=1)).sum(axis=1).mean())
+
+    found = minimize_scalar(loss, bounds=(1.0 / _FLATTEST, _FLATTEST), method="bounded")
+    return float(1.0 / found.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,17 +12,20 @@ import numpy.typing as npt
 import onnx
 from onnxruntime import InferenceSession
 
+from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import DataError, RecipeError
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.jobs import export, of_bundle
+from classkinfy_export.latency.instructions import count_model
 from classkinfy_export.precision import Precision
 from classkinfy_export.quantization import blocks
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.search import Rung, choose, fidelity, ladder
+from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages.assembly import Assembly
 
@@ -111,26 +114,20 @@ def search_assembly(
         ExportError: a network cannot be quantised.
     """
     graphs = StageGraphs(assembly, prepared, opset)
+    core = _phone_core()
     scanned: list[Sensitivity] = []
     trials: list[Trial] = []
-    times = {}
+    costs = {}
     for stage in assembly.networks():
-        network = assembly.network(stage)
-        parts = blocks.names(network)
-        rounded = Judge(graphs.rounded(stage), assembly.specs[stage], photos)
-        noises = []
-        for done, block in enumerate(parts):
-            report(f"{stage}: {block} alone in int8", done, len(parts))
-            rest = [part for part in parts if part != block]
-            model, _ = graphs.lighter(stage, _SCANNED, rest)
-            noises.append(Sensitivity(stage=stage, block=block, fidelity=rounded.fidelity(model)))
-        judge = Judge(graphs.plain(stage), assembly.specs[stage], photos)
-        rungs = list(ladder(noises, excitation=blocks.has_excitation(network)))
+        noises = list(_scan(graphs, assembly, stage, photos, report))
+        judge = Judge(graphs.plain(stage), assembly.specs[stage], photos, core)
+        excitation = blocks.has_excitation(assembly.network(stage))
+        rungs = list(ladder(noises, excitation=excitation))
         for done, rung in enumerate(rungs):
             report(f"{stage}: {name(rung)}", done, len(rungs))
             model, _ = graphs.lighter(stage, rung.precision, rung.float_blocks)
             trials.append(judge.trial(stage, rung, model, agreement))
-        times[stage] = judge.seconds
+        costs[stage] = judge.cost
         scanned += noises
     return Search(
         agreement=agreement,
@@ -138,8 +135,28 @@ def search_assembly(
         images_sha256=photos.sha256,
         sensitivity=tuple(scanned),
         trials=tuple(trials),
-        choice=choose(trials, times),
+        choice=choose(trials, costs),
     )
+
+
+def _scan(
+    graphs: StageGraphs, assembly: Assembly, stage: str, photos: CalibrationSet, report: Report
+) -> Iterator[Sensitivity]:
+    """Give the noise of each block, alone in int8."""
+    parts = blocks.names(assembly.network(stage))
+    judge = Judge(graphs.rounded(stage), assembly.specs[stage], photos)
+    for done, block in enumerate(parts):
+        report(f"{stage}: {block} alone in int8", done, len(parts))
+        rest = [part for part in parts if part != block]
+        model, _ = graphs.lighter(stage, _SCANNED, rest)
+        yield Sensitivity(stage=stage, block=block, fidelity=judge.fidelity(model))
+
+
+def _phone_core() -> Arm64Runtime | None:
+    """Return the core that instructions are counted on, where it is set up."""
+    core = runtimes.get("arm64-onnxruntime")
+    assert isinstance(core, Arm64Runtime)
+    return core if core.counts() else None
 
 
 def name(rung: Rung | Trial) -> str:
@@ -154,15 +171,29 @@ class Judge:
         model: to compare with.
         spec: of the stage; its first output is what it decides by, probabilities.
         photos: to compare on.
+        core: a phone's, emulated, to count instructions on.
     """
 
-    def __init__(self, model: onnx.ModelProto, spec: StageSpec, photos: CalibrationSet) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        spec: StageSpec,
+        photos: CalibrationSet,
+        core: Arm64Runtime | None = None,
+    ) -> None:
+        self._spec, self._core = spec, core
         self._output = spec.outputs[0].name
         self._feeds = tuple(photos.feeds(spec))
         self._size = len(model.SerializeToString())
         self._session = open_session(model.SerializeToString(), threads=1)
         self._answers = self._answer(self._session)
-        self.seconds = float(np.median([self._time(self._session, f) for f in self._timed()]))
+        self._seconds = float(np.median([self._time(self._session, f) for f in self._timed()]))
+        self._instructions = self._count(model.SerializeToString())
+
+    @property
+    def cost(self) -> float:
+        """Of the model that others are compared with: instructions, or seconds of no core."""
+        return self._seconds if self._instructions is None else float(self._instructions)
 
     def fidelity(self, model: onnx.ModelProto) -> Fidelity:
         """Compare a model's answers."""
@@ -178,15 +209,22 @@ class Judge:
             [self._time(one, feed) for one in (self._session, session)] for feed in self._timed()
         ]
         before, after = np.median(took, axis=0)
+        counted = self._count(data)
         return Trial(
             stage=stage,
             precision=rung.precision,
             float_blocks=rung.float_blocks,
             fidelity=found,
             time=float(after / before),
+            instructions=counted and self._instructions and counted / self._instructions,
             size=len(data) / self._size,
             holds=found.agreement >= agreement,
         )
+
+    def _count(self, data: bytes) -> int | None:
+        if self._core is None:
+            return None
+        return count_model(data, self._spec, self._core, self._feeds[0])
 
     def _timed(self) -> tuple[Feed, ...]:
         return self._feeds[:_TIMED]

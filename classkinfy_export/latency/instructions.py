@@ -6,19 +6,21 @@ comparing two models or versions; no latency, for instructions do not all take a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export import runtimes
+from classkinfy_export.bundle.alone import alone
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import StageSpec
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
 from classkinfy_export.precision import Precision
 from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.base import Array
+from classkinfy_export.runtimes.process import ProcessEngine
 
 NAMES = tuple(name for name in runtimes.NAMES if name.startswith("arm64"))
 _REPEATS = 3
@@ -128,12 +130,8 @@ def count(
             for done, stage in enumerate(stages):
                 if not engine.has(stage.name):
                     continue
-                counts = []
-                for _ in range(1 + _REPEATS):
-                    given = engine.run(stage.name, tensors)
-                    counts.append(engine.instructions())
+                given, least, spread = _counted(engine, stage.name, tensors)
                 tensors |= given if stage.name != "pipeline" else {}
-                least = int(np.min(counts[1:]))
                 rows.append(
                     StageCost(
                         runtime=name,
@@ -141,7 +139,7 @@ def count(
                         precision=engine.precision,
                         stage=stage.name,
                         instructions=least,
-                        spread=float(np.max(counts[1:]) / least - 1.0),
+                        spread=spread,
                     )
                 )
                 progress(place * len(stages) + done + 1, len(chosen) * len(stages))
@@ -153,3 +151,35 @@ def count(
         rows=tuple(rows),
         conditions=versions,
     )
+
+
+def count_model(
+    data: bytes, spec: StageSpec, runtime: Arm64Runtime, given: Mapping[str, Array]
+) -> int:
+    """Count the instructions of a model file by itself.
+
+    Args:
+        data: the file.
+        spec: its one stage.
+        runtime: an emulated one that runs it.
+        given: the stage's inputs.
+
+    Raises:
+        MissingDependencyError: the emulated machine is not set up.
+    """
+    with runtime.counting(alone(data, spec, runtime.format)) as engine:
+        return _counted(engine, spec.name, given)[1]
+
+
+def _counted(
+    engine: ProcessEngine, stage: str, given: Mapping[str, Array]
+) -> tuple[dict[str, Array], int, float]:
+    """Return what a stage gives, the instructions of its cheapest run, and their spread."""
+    answers = engine.run(stage, given)
+    engine.instructions()
+    counts = []
+    for _ in range(_REPEATS):
+        engine.run(stage, given)
+        counts.append(engine.instructions())
+    least = min(counts)
+    return answers, least, max(counts) / least - 1.0

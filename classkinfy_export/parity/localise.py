@@ -283,7 +283,7 @@ def _search(
     assert model is not None
     graph = graphs.read(bundle, model, name)
     return Search(
-        Probe(bundle, graph, runtime, engine.precision, engine.threads),
+        Probe(graph, runtime, engine.precision, engine.threads),
         reference.trace(name, stage.tensors),
         stage.tensors,
         stage.tensors,

@@ -17,8 +17,7 @@ import numpy as np
 
 from classkinfy_export import files
 from classkinfy_export.parity.compare import Difference
-from classkinfy_export.parity.graphs.base import Array
-from classkinfy_export.parity.probe import ENTRY
+from classkinfy_export.parity.graphs.base import PART, Array
 from classkinfy_export.runtimes.base import Runtime
 
 SCRIPT = "reproduce.py"
@@ -92,7 +91,7 @@ class Reproducer:
             runtime=self.runtime.name,
             allowed=repr(allowed),
             run=Template(self._run()).substitute(
-                model=self.model_name, threads=self.threads, entry=ENTRY
+                model=self.model_name, threads=self.threads, entry=PART
             ),
         )
 

@@ -1,8 +1,9 @@
 """The search for the cheapest precision whose answers are still the model's own.
 
-A ladder is walked from what costs least: all of a network in int8; its noisiest blocks in float,
-more on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves.
-Every rung is run on photos that it was not calibrated on.
+Cost is instructions of a phone's core where they can be counted, else time on this machine. A
+ladder is walked from what costs least: all of a network in int8; its noisiest blocks in float, more
+on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves. Every rung
+is run on photos that it was not calibrated on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _WHOLE: Precision = "static_wi8_ai8"
 _FLOATS = (0, 1, 2, 3, 4, 6, 8)
 """How many blocks a rung leaves in float."""
 _ALIKE = 1.03
-"""Times that are less apart are the same, as far as this machine can tell."""
+"""Costs that are less apart are the same: of times, a machine can tell no more."""
 _LEAST = 1e-12
 """Of a probability whose logarithm is taken."""
 
@@ -61,37 +62,37 @@ def ladder(noises: Sequence[Sensitivity], *, excitation: bool) -> Iterator[Rung]
     yield Rung("fp16")
 
 
-def choose(trials: Sequence[Trial], times: Mapping[str, float]) -> Choice | None:
-    """Choose one precision for all stages: the fastest static one that holds, else the lightest.
+def choose(trials: Sequence[Trial], costs: Mapping[str, float]) -> Choice | None:
+    """Choose one precision for all stages: the cheapest static one that holds, else the lightest.
 
-    A static one must be faster than fp32. Of a stage's rungs that are as fast the least noisy is
+    A static one must cost less than fp32. Of a stage's rungs that cost as much the least noisy is
     taken; and where a network has no squeeze-and-excite, leaving them in float changes nothing.
 
     Args:
-        trials: of all stages.
-        times: of each stage in fp32, seconds.
+        trials: of all stages, whose costs are all instructions, or all times.
+        costs: of each stage in fp32.
 
     Returns:
         None where no precision holds in every stage.
     """
     whole: dict[Precision, dict[str, Trial]] = {}
     for precision in dict.fromkeys(trial.precision for trial in trials):
-        found = {stage: _best(trials, stage, precision) for stage in times}
+        found = {stage: _best(trials, stage, precision) for stage in costs}
         of = {stage: trial for stage, trial in found.items() if trial is not None}
-        if of.keys() == times.keys() and (
-            not calibrated(precision) or _time(of, times) < sum(times.values())
+        if of.keys() == costs.keys() and (
+            not calibrated(precision) or _cost(of, costs) < sum(costs.values())
         ):
             whole[precision] = of
     if not whole:
         return None
 
-    def cost(precision: Precision) -> tuple[bool, float]:
+    def rank(precision: Precision) -> tuple[bool, float]:
         of = whole[precision]
         if calibrated(precision):
-            return False, _time(of, times)
+            return False, _cost(of, costs)
         return True, sum(trial.size for trial in of.values())
 
-    precision = min(whole, key=cost)
+    precision = min(whole, key=rank)
     blocks = {stage: trial.float_blocks for stage, trial in whole[precision].items()}
     return Choice(
         precision=precision,
@@ -104,13 +105,13 @@ def _best(trials: Sequence[Trial], stage: str, precision: Precision) -> Trial | 
     if not own and float_excitation(precision):
         own = [t for t in trials if t.stage == stage and t.precision == _WHOLE]
     holding = [trial for trial in own if trial.holds]
-    least = min((trial.time for trial in holding), default=0.0)
-    alike = [trial for trial in holding if trial.time <= least * _ALIKE]
+    least = min((trial.cost for trial in holding), default=0.0)
+    alike = [trial for trial in holding if trial.cost <= least * _ALIKE]
     return max(alike, key=_exactness, default=None)
 
 
-def _time(of: Mapping[str, Trial], times: Mapping[str, float]) -> float:
-    return sum(trial.time * times[stage] for stage, trial in of.items())
+def _cost(of: Mapping[str, Trial], costs: Mapping[str, float]) -> float:
+    return sum(trial.cost * costs[stage] for stage, trial in of.items())
 
 
 def _exactness(found: Trial | Sensitivity) -> float:

@@ -67,6 +67,11 @@ class Arm64Runtime(Runtime):
         """Return how to install it."""
         return INSTALLATION.hint
 
+    def counts(self) -> bool:
+        """Whether it is set up, with the counter."""
+        counter = INSTALLATION.folder() / "host" / COUNTER
+        return self.version() is not None and counter.is_file()
+
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:
         return self._engine(bundle, precision, threads, counted=False)
 
@@ -78,7 +83,7 @@ class Arm64Runtime(Runtime):
             BundleError: the bundle holds nothing in this format and precision.
         """
         self.open(bundle, precision=precision).close()  # or says what is missing
-        if not (INSTALLATION.folder() / "host" / COUNTER).is_file():
+        if not self.counts():
             raise MissingDependencyError(
                 "the emulated machine was set up without a C compiler, which its counter needs",
                 hint=f"install gcc, then {self.hint()}",

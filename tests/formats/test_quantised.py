@@ -440,6 +440,13 @@ def test_a_broken_photo_is_told_of_before_anything_is_converted(
         )
 
 
+def _cross_entropy(wanted: np.ndarray, given: np.ndarray, temperature: float) -> float:
+    tempered = given ** (1.0 / temperature)
+    return float(
+        -(wanted * np.log(tempered / tempered.sum(axis=1, keepdims=True))).sum(axis=1).mean()
+    )
+
+
 def test_decisions_of_quantised_files_are_told_in_the_manifest(
     quantised_bundle: Path, lesions: list[Path]
 ) -> None:
@@ -472,6 +479,12 @@ def test_decisions_of_quantised_files_are_told_in_the_manifest(
         ]
         assert row.mean_change == pytest.approx(sum(change) / len(change), abs=1e-7)
         assert row.mean_change > 0.0
+        wanted, given = (
+            np.array([[of.probabilities[dx] for dx in taxonomy.classes] for of in answers])
+            for answers in (one, two)
+        )
+        elsewhere = [_cross_entropy(wanted, given, t) for t in np.geomspace(0.25, 4.0, 401)]
+        assert _cross_entropy(wanted, given, row.temperature) <= min(elsewhere) + 1e-9
         graded = [a.severity == b.severity for a, b in same if a.severity is not None]
         assert row.severities == (sum(graded) / len(graded) if graded else None)
 

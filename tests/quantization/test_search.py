@@ -27,6 +27,7 @@ def trial(
     size: float = 0.3,
     holds: bool = True,
     stage: str = "classify",
+    instructions: float | None = None,
 ) -> Trial:
     return Trial(
         stage=stage,
@@ -34,6 +35,7 @@ def trial(
         float_blocks=floats,
         fidelity=Fidelity(agreement=0.99, mean_change=0.0, sqnr_db=sqnr),
         time=time,
+        instructions=instructions,
         size=size,
         holds=holds,
     )
@@ -153,3 +155,14 @@ def test_without_a_static_precision_the_lightest_is_chosen_and_without_any_none(
     assert found is not None
     assert found.precision == "weight_only_wi8_afp32"
     assert search.choose([static], {"classify": 0.02}) is None
+
+
+def test_where_instructions_are_counted_they_are_the_cost() -> None:
+    trials = [
+        trial(INT8, 0.4, 20.0, instructions=0.5),
+        trial(EXCITED, 0.6, 20.0, instructions=0.3),
+        trial(EXCITED, 0.3, 25.0, instructions=0.4, floats=("conv_stem",)),
+    ]
+    found = search.choose(trials, {"classify": 1e9})
+    assert found is not None
+    assert (found.precision, found.float_blocks) == (EXCITED, {})

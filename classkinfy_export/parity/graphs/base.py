@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
+PART = "part"
+"""What a part that was cut out is called, as a stage and as an entry."""
 COMPARED = ("float32", "uint8", "int32")
 """Dtypes that are compared, and handed in: what the contract's tensors have."""
 

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from classkinfy_export.errors import BundleError
-from classkinfy_export.parity.graphs.base import Graph, Operator
+from classkinfy_export.parity.graphs.base import PART, Graph, Operator
 
-ENTRY = "part"
-"""The signature of a part that was cut out."""
 _IDENTIFIER = b"TFL3"
 _NESTED = ("CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_REDUCE_WINDOW")
 """Operators that run another graph of the file."""
@@ -82,7 +80,7 @@ class LitertGraph(Graph):
         buffers.place(0)  # by convention an empty one
         overridden = {self._index[name] for name in given}
         graph = schema.SubGraphT()
-        graph.name = ENTRY.encode()
+        graph.name = PART.encode()
         graph.operators = []
         for op in self.needed(given, wanted):
             source = self._graph.operators[op.index]
@@ -100,7 +98,7 @@ class LitertGraph(Graph):
         for tensor in graph.tensors:
             tensor.buffer = buffers.place(tensor.buffer)
         signature = schema.SignatureDefT()
-        signature.signatureKey = ENTRY.encode()
+        signature.signatureKey = PART.encode()
         signature.inputs = self._named(used, graph.inputs)
         signature.outputs = self._named(wanted, graph.outputs)
         model = schema.ModelT()
