@@ -84,9 +84,10 @@ def _quantised(manifest: Manifest) -> list[str]:
         ]
         for found in manifest.decisions.models:
             severities = "" if found.severities is None else f"{found.severities:.1%}"
+            temperature = "" if found.temperature is None else f"{found.temperature:.3f}"
             lines.append(
                 f"| {found.format} | {found.precision} | {found.agreement:.1%} "
-                f"| {found.mean_change:.4f} | {found.temperature:.3f} | {severities} |"
+                f"| {found.mean_change:.4f} | {temperature} | {severities} |"
             )
         caveats = dict.fromkeys(found.caveat for found in manifest.decisions.models)
         lines += ["", *(f"{caveat}\n" for caveat in caveats if caveat)]

@@ -101,9 +101,9 @@ class Decided(_Frozen):
     """Share of the photos with the same diagnosis."""
     mean_change: float = Field(ge=0, le=1)
     """Mean absolute difference of a probability."""
-    temperature: float = Field(gt=0)
-    """What the logarithms of its probabilities are to be divided by to come nearest to fp32's: the
-    temperature fitted anew, over the one that is in the weights."""
+    temperature: float | None = Field(None, gt=0)
+    """What the logarithms of its probabilities are to be divided by to come nearest to fp32's; None
+    where none from 0.25 to 4 does."""
     severities: float | None = Field(None, ge=0, le=1)
     """Share of the photos with the same graded diagnosis that have the same severity; None where
     there is no such photo."""

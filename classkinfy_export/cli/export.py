@@ -65,7 +65,7 @@ def command(
     if run is not None and screen is not None:
         raise CheckpointError("--screen goes with --classifier; a run brings its own")
     graders = _graders(grader or [])
-    for module in ("torch", "timm", "onnx", "onnxscript"):
+    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
         require(module, extra="export", purpose="exporting")
     from classkinfy_export.jobs import export
     from classkinfy_export.jobs.sources import Sources

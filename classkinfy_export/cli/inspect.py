@@ -107,7 +107,8 @@ def _decided(found: Decisions) -> Table:
     )
     for row in found.models:
         severities = "" if row.severities is None else f"{row.severities:.1%}"
-        figures = (f"{row.agreement:.1%}", f"{row.mean_change:.4f}", f"{row.temperature:.3f}")
+        temperature = "" if row.temperature is None else f"{row.temperature:.3f}"
+        figures = (f"{row.agreement:.1%}", f"{row.mean_change:.4f}", temperature)
         made.add_row(row.format, row.precision, *figures, severities)
     return made
 

@@ -25,7 +25,7 @@ def command(
         bool,
         typer.Option(
             "--search",
-            help="Find the precision: the fastest whose decisions are fp32's often enough.",
+            help="Find the precision: the cheapest whose decisions are fp32's often enough.",
         ),
     ] = False,
     agreement: Annotated[
@@ -58,7 +58,7 @@ def command(
     if search and calibration is None:
         raise RecipeError("--search runs models on photos", hint="give --calibration")
     opened = Bundle.open(bundle)
-    for module in ("torch", "timm", "onnx", "onnxscript"):
+    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
         require(module, extra="export", purpose="quantising")
     from classkinfy_export.jobs.quantize import check_out, quantize, quantize_as_found
 

@@ -112,7 +112,7 @@ def _decided(key: _Key, before: _Answers, after: _Answers) -> Decided:
     )
 
 
-def _temperature(wanted: npt.NDArray[Any], given: npt.NDArray[Any]) -> float:
+def _temperature(wanted: npt.NDArray[Any], given: npt.NDArray[Any]) -> float | None:
     """Return the temperature of the least cross-entropy; it has one minimum, over its inverse."""
     logits = np.log(np.maximum(given.astype(np.float64), _LEAST))
 
@@ -120,4 +120,5 @@ def _temperature(wanted: npt.NDArray[Any], given: npt.NDArray[Any]) -> float:
         return -float((wanted * log_softmax(inverse * logits, axis=1)).sum(axis=1).mean())
 
     found = minimize_scalar(loss, bounds=(1.0 / _FLATTEST, _FLATTEST), method="bounded")
-    return float(1.0 / found.x)
+    inside = 1.01 / _FLATTEST < found.x < 0.99 * _FLATTEST
+    return float(1.0 / found.x) if inside else None

@@ -111,23 +111,25 @@ def search_assembly(
         report: told of each model tried.
 
     Raises:
+        BundleError: the emulated core does not run a model.
         ExportError: a network cannot be quantised.
     """
     graphs = StageGraphs(assembly, prepared, opset)
     core = _phone_core()
+    # All first, so that a core that does not run them says so before minutes of scanning.
+    judges = {
+        s: Judge(graphs.plain(s), assembly.specs[s], photos, core) for s in assembly.networks()
+    }
     scanned: list[Sensitivity] = []
     trials: list[Trial] = []
-    costs = {}
-    for stage in assembly.networks():
+    for stage, judge in judges.items():
         noises = list(_scan(graphs, assembly, stage, photos, report))
-        judge = Judge(graphs.plain(stage), assembly.specs[stage], photos, core)
         excitation = blocks.has_excitation(assembly.network(stage))
         rungs = list(ladder(noises, excitation=excitation))
         for done, rung in enumerate(rungs):
             report(f"{stage}: {name(rung)}", done, len(rungs))
             model, _ = graphs.lighter(stage, rung.precision, rung.float_blocks)
             trials.append(judge.trial(stage, rung, model, agreement))
-        costs[stage] = judge.cost
         scanned += noises
     return Search(
         agreement=agreement,
@@ -135,7 +137,7 @@ def search_assembly(
         images_sha256=photos.sha256,
         sensitivity=tuple(scanned),
         trials=tuple(trials),
-        choice=choose(trials, costs),
+        choice=choose(trials, {stage: judge.cost for stage, judge in judges.items()}),
     )
 
 

@@ -3,8 +3,7 @@
 A range has 255 steps. One from the least to the largest value that any photo gave spends most of
 them on values that hardly occur; one that is too narrow cuts what does. Of ranges whose ends are
 shares of the extremes that one is taken that codes the values seen with the least squared error,
-which others call MSE; but of each photo over the root of its own power. One photo in a hundred can
-have activations twenty times as large as the others have, and would set the range for all.
+which others call MSE.
 """
 
 from __future__ import annotations
@@ -32,16 +31,12 @@ Floats = npt.NDArray[np.float64]
 
 SHIFT_LIMIT = 0.2
 """A scale that moves further depends on the photos too much: there are too few of them."""
-_BINS = 8192
+_BINS = 2048
 _STEPS = 255
-_LEAST = 1e-30
-"""Of a power that is divided by."""
 _COUNTED = 200_000
 """Of a tensor's values, in each photo, about so many are counted."""
-_SHARES = np.geomspace(1.0, 0.02, 16)
+_SHARES = np.linspace(1.0, 0.2, 21)
 """Of an extreme: what is tried as the end of a range."""
-_NEAR = _SHARES[1] ** np.linspace(-0.8, 0.8, 9)
-"""Of the best of them: what is tried then."""
 
 
 def take(halves: Sequence[Callable[[], Iterable[Values]]]) -> tuple[Ranges, Shifts]:
@@ -78,8 +73,7 @@ def least_error(counts: Floats, counted: Range, extremes: Range) -> Range:
     Args:
         counts: [bins], of values in bins of one width.
         counted: where the bins begin and end.
-        extremes: of the values, with 0 between them: of each a share from 1 down to 0.02 is tried,
-            and then what is near the best.
+        extremes: of the values, with 0 between them: of each a share from 1 down to 0.2 is tried.
     """
     low, high = extremes
     used = np.flatnonzero(counts)
@@ -87,17 +81,13 @@ def least_error(counts: Floats, counted: Range, extremes: Range) -> Range:
         return 0.0, 0.0
     width = (counted[1] - counted[0]) / len(counts)
     centres = np.asarray(counted[0] + (used + 0.5) * width, np.float64)
-    best, found = np.inf, (1.0, 1.0)
-    for near in (_SHARES, _NEAR):
-        around = found
-        for least in around[0] * near if low < 0.0 else near[:1]:
-            for most in around[1] * near if high > 0.0 else near[:1]:
-                if max(least, most) <= 1.0:
-                    coded = _coded(centres, low * least, high * most)
-                    error = float(counts[used] @ (coded - centres) ** 2)
-                    if error < best:
-                        best, found = error, (float(least), float(most))
-    return low * found[0], high * found[1]
+    best, found = np.inf, extremes
+    for least in _SHARES if low < 0.0 else _SHARES[:1]:
+        for most in _SHARES if high > 0.0 else _SHARES[:1]:
+            error = float(counts[used] @ (_coded(centres, low * least, high * most) - centres) ** 2)
+            if error < best:
+                best, found = error, (float(low * least), float(high * most))
+    return found
 
 
 def _union(bounds: Sequence[Range]) -> Range:
@@ -128,16 +118,15 @@ def _extremes(photos: Iterable[Values]) -> dict[str, Range]:
 
 
 def _counts(photos: Iterable[Values], ends: Mapping[str, Range]) -> dict[str, Floats]:
-    """Count each tensor's values in bins between its ends, over the root of each photo's power."""
+    """Count each tensor's values in bins between its ends."""
     counts = {tensor: np.zeros(_BINS) for tensor in ends}
     for values in photos:
         for tensor, of in values.items():
             low, high = ends[tensor]
             if low < high:
-                some = of.reshape(-1)[:: _stride(of.size)].astype(np.float64)
+                some = of.reshape(-1)[:: _stride(of.size)]
                 bins = ((some - low) * (_BINS / (high - low))).astype(np.intp)
-                found = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
-                counts[tensor] += found / math.sqrt(max(float(some @ some), _LEAST))
+                counts[tensor] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
     return counts
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from tiny_bundle import make_bundle
 
+from classkinfy_export import runtimes
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data.dataset import open_dataset
@@ -270,6 +271,16 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("classkinfy_export.quantization.search._FLOATS", (0, 2))
+    core = runtimes.get("arm64-onnxruntime")
+    monkeypatch.setattr("classkinfy_export.jobs.search._phone_core", lambda: core)
+    counted: list[int] = []
+
+    def count(data: bytes, *_: object) -> int:
+        """Stand in for an emulator: a model costs its bytes."""
+        counted.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr("classkinfy_export.jobs.search.count_model", count)
     update = {"formats": ("pytorch", "onnx"), "forms": ("staged",)}
     bundle = export.export(sources, recipe.model_copy(update=update), tmp_path / "bundle").path
     data = ("--calibration", lesions, "--split", split_csv)
@@ -288,6 +299,17 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     for trial in found["trials"]:
         assert trial["float_blocks"] == noisiest[: len(trial["float_blocks"])]
         assert trial["holds"] == (trial["fidelity"]["agreement"] >= 0.5)
+        assert trial["instructions"] == trial["size"]
+    assert len(counted) == len(found["trials"]) + 1
+    cheapest = min(t["size"] for t in found["trials"] if t["holds"] and INT8 in t["precision"])
+    chosen = found["choice"]
+    (taken,) = (
+        t
+        for t in found["trials"]
+        if t["precision"] == chosen["precision"]
+        and t["float_blocks"] == chosen["float_blocks"].get("classify", [])
+    )
+    assert taken["instructions"] <= 1.03 * cheapest
     made = Bundle.open(out)
     chosen = found["choice"]
     assert chosen["precision"].startswith(INT8)

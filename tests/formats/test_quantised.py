@@ -484,6 +484,7 @@ def test_decisions_of_quantised_files_are_told_in_the_manifest(
             for answers in (one, two)
         )
         elsewhere = [_cross_entropy(wanted, given, t) for t in np.geomspace(0.25, 4.0, 401)]
+        assert row.temperature is not None
         assert _cross_entropy(wanted, given, row.temperature) <= min(elsewhere) + 1e-9
         graded = [a.severity == b.severity for a, b in same if a.severity is not None]
         assert row.severities == (sum(graded) / len(graded) if graded else None)

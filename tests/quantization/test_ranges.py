@@ -67,25 +67,6 @@ def test_an_outlier_in_a_million_is_cut_and_values_that_fill_a_range_are_not() -
     assert taken(filled)[0] == pytest.approx(extremes(filled))
 
 
-def test_one_photo_of_many_does_not_set_the_range_for_all() -> None:
-    seen = photos(lambda random: random.normal(0.0, 1.0, 5_000), count=100)
-    seen[7]["a"][:] *= 20.0
-    low, high = taken(seen)[0]
-    rest = seen[:7] + seen[8:]
-    assert error(rest, low, high) < 0.25 * error(rest, *extremes(seen))
-    least, most = extremes(seen)
-    shares = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
-
-    def weighed(low: float, high: float) -> float:
-        """Each photo's error over the root of its power."""
-        powers = (float((of["a"].astype(np.float64) ** 2).mean()) for of in seen)
-        return sum(error([of], low, high) / p**0.5 for of, p in zip(seen, powers, strict=True))
-
-    assert weighed(low, high) <= 1.01 * min(
-        weighed(least * a, most * b) for a in shares for b in shares
-    )
-
-
 def test_halves_are_united_and_their_scales_compared() -> None:
     narrow = photos(lambda random: random.uniform(0.0, 4.0, 5_000))
     wide = photos(lambda random: random.uniform(0.0, 5.0, 5_000))
