@@ -311,7 +311,6 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     )
     assert taken["instructions"] <= 1.03 * cheapest
     made = Bundle.open(out)
-    chosen = found["choice"]
     assert chosen["precision"].startswith(INT8)
     assert made.manifest.provenance.recipe["precisions"] == ["fp32", chosen["precision"]]
     assert made.manifest.provenance.recipe["float_blocks"] == chosen["float_blocks"]

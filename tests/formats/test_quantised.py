@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +15,11 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from onnx import numpy_helper
+from files_of_bundles import CONVOLUTIONS, arrays, graph
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import ExportError, ImageError, RecipeError
+from classkinfy_export.errors import ImageError, RecipeError
 from classkinfy_export.frame import frame
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
@@ -29,17 +28,7 @@ from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
 from classkinfy_export.taxonomy import Taxonomy
 
-CONVOLUTIONS = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
 INT8 = "static_wi8_ai8"
-FLOAT_EXCITATION = "static_wi8_ai8_se_fp32"
-
-
-def graph(folder: Path, name: str) -> onnx.GraphProto:
-    return onnx.load(folder / "models" / "onnx" / f"{name}.onnx").graph
-
-
-def arrays(found: onnx.GraphProto) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in found.initializer}
 
 
 def test_only_networks_are_written_again(quantised_bundle: Path) -> None:
@@ -188,29 +177,6 @@ def test_graders_of_their_own_are_quantised_too(
     }
 
 
-@pytest.fixture(scope="session")
-def mixed_bundle(
-    once: Callable[[str, Callable[[Path], object]], Path],
-    checkpoints: Callable[[str], Sources],
-    small_recipe: ExportRecipe,
-    lesions: list[Path],
-) -> Path:
-    """Int8 but for squeeze-and-excite branches, and but for the stem and a block."""
-    recipe = small_recipe.model_copy(
-        update={
-            "precisions": (INT8, FLOAT_EXCITATION),
-            "float_blocks": {"classify": ("conv_stem", "blocks.3")},
-            "calibration": CalibrationRecipe(images=8),
-            "golden": False,
-        }
-    )
-    sources = checkpoints("trunk")
-    return once(
-        "mixed_bundle",
-        lambda out: export.export(sources, recipe, out, calibration=lesions[0].parent),
-    )
-
-
 AGAIN = """
 import sys
 from pathlib import Path
@@ -243,142 +209,6 @@ def test_another_process_rounds_and_calibrates_to_the_same_bytes(
     for name in (f"classify.{INT8}.onnx", f"pipeline.{INT8}.onnx", f"classify.{INT8}.ranges.json"):
         one, two = (path / "models" / "onnx" / name for path in (quantised_bundle, tmp_path / "b"))
         assert one.read_bytes() == two.read_bytes(), name
-
-
-MIXED = {INT8: {True: 6, False: 11}, FLOAT_EXCITATION: {True: 8, False: 9}}
-"""Convolutions of ``mixed_bundle``'s network, by whether they are left in float."""
-
-
-def left_in_float(name: str, precision: str) -> bool:
-    """Whether a convolution is, by what formats name it after."""
-    excitation = precision == FLOAT_EXCITATION and re.search(r"\.se\.|_se/", name)
-    return bool(excitation or re.search(r"conv_stem|blocks\.3\.|_blocks/[^/]*_3/", name))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", MIXED)
-@pytest.mark.parametrize("stage", ["classify", "pipeline"])
-def test_what_is_left_in_float_in_onnx_keeps_weights_as_int8(
-    mixed_bundle: Path, precision: str, stage: str
-) -> None:
-    found = graph(mixed_bundle, f"{stage}.{precision}")
-    held = arrays(found)
-    makers = {node.output[0]: node for node in found.node}
-    seen = {True: 0, False: 0}
-    for node in found.node:
-        if node.op_type != "Conv":
-            continue
-        apart = left_in_float(node.input[1], precision)
-        seen[apart] += 1
-        weight = makers[node.input[1]]
-        assert weight.op_type == ("Mul" if apart else "DequantizeLinear"), node.name
-        assert apart or makers[node.input[0]].op_type == "DequantizeLinear", node.name
-        codes = makers[weight.input[0]].input[0] if apart else weight.input[0]
-        assert held[codes].dtype == np.int8
-    assert seen == MIXED[precision]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", MIXED)
-@pytest.mark.parametrize("stage", [b"classify", b"pipeline"])
-def test_what_is_left_in_float_in_litert_keeps_weights_as_int8(
-    mixed_bundle: Path, precision: str, stage: bytes
-) -> None:
-    path = mixed_bundle / "models" / "litert" / f"main.{precision}.tflite"
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    (signature,) = (s for s in model.signatureDefs if s.signatureKey == stage)
-    found = model.subgraphs[signature.subgraphIndex]
-    makers = {operator.outputs[0]: operator for operator in found.operators}
-    seen = {True: 0, False: 0}
-    for operator in found.operators:
-        code = model.operatorCodes[operator.opcodeIndex].builtinCode
-        output, weight = found.tensors[operator.outputs[0]], operator.inputs[1:2]
-        if code not in CONVOLUTIONS or b"_backbone/" not in output.name:
-            continue
-        apart = left_in_float(output.name.decode(), precision)
-        seen[apart] += 1
-        kind = schema.TensorType.FLOAT32 if apart else schema.TensorType.INT8
-        assert output.type == kind, output.name
-        codes = makers[weight[0]].inputs[0] if apart else weight[0]
-        assert found.tensors[codes].type == schema.TensorType.INT8
-    assert seen == MIXED[precision]
-
-
-@pytest.mark.slow
-def test_a_float_gate_is_rounded_and_multiplied_in_int8(mixed_bundle: Path) -> None:
-    found = graph(mixed_bundle, f"classify.{FLOAT_EXCITATION}")
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in found.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    gates = {}
-    for node in found.node:
-        if node.op_type == "Conv" and node.input[1].endswith(".se.conv_expand.weight"):
-            (sigmoid,) = readers[node.output[0]]
-            (reader,) = readers[sigmoid.output[0]]
-            block = re.search(r"blocks\.\d+", node.input[1])
-            assert block is not None
-            gates.setdefault(block[0], set()).add((sigmoid.op_type, reader.op_type))
-    assert gates.pop("blocks.3") == {("Sigmoid", "Mul")}, "it is in a float block"
-    assert gates
-    assert all(kinds == {("Sigmoid", "QuantizeLinear")} for kinds in gates.values())
-    path = mixed_bundle / "models" / "litert" / f"main.{FLOAT_EXCITATION}.tflite"
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    for part in model.subgraphs:
-        products = [
-            part.tensors[operator.outputs[0]]
-            for operator in part.operators
-            if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.MUL
-            and b"SqueezeExcite_se;" in part.tensors[operator.outputs[0]].name
-        ]
-        apart = {bool(re.search(rb"_blocks/[^/]*_3/", t.name)): t.type for t in products}
-        assert apart in ({}, {True: schema.TensorType.FLOAT32, False: schema.TensorType.INT8})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", MIXED)
-def test_the_manifest_and_the_card_list_what_stayed_float(
-    mixed_bundle: Path, precision: str
-) -> None:
-    manifest = Bundle.open(mixed_bundle).manifest
-    models = [m for m in manifest.models if m.precision == precision and m.floats is not None]
-    assert [(m.format, *m.floats) for m in models if m.floats] == [
-        ("onnx", "classify"),
-        ("onnx", "pipeline"),
-        ("litert", "classify", "pipeline"),
-    ]
-    named = [of for m in models for of in (m.floats or {}).items()]
-    assert all(n.startswith("classify/") for entry, of in named if entry == "pipeline" for n in of)
-    lists = [{name.removeprefix("classify/") for name in of} for _, of in named]
-    assert all(found == lists[0] for found in lists), "both formats leave the same in float"
-    assert len(lists[0]) == MIXED[precision][True]
-    assert "conv_stem" in lists[0]
-    others = [module for module in lists[0] if not module.startswith("blocks.3.")]
-    assert any(".se." in module for module in others) == (precision == FLOAT_EXCITATION)
-    card = (mixed_bundle / "MODEL_CARD.md").read_text()
-    assert all(module in card for module in lists[0])
-
-
-def test_a_lone_convolution_that_onnxruntime_would_make_int8_again_is_refused(
-    checkpoints: Callable[[str], Sources],
-    small_recipe: ExportRecipe,
-    lesions: list[Path],
-    tmp_path: Path,
-) -> None:
-    recipe = small_recipe.model_copy(
-        update={
-            "precisions": (INT8,),
-            "float_blocks": {"classify": ("blocks.1.0.conv_pwl",)},
-            "calibration": CalibrationRecipe(images=2),
-            "formats": ("onnx",),
-            "golden": False,
-        }
-    )
-    with pytest.raises(
-        ExportError, match=r"blocks\.1\.0\.conv_pwl of stage classify int8 again"
-    ) as e:
-        export.export(checkpoints("trunk"), recipe, tmp_path / "b", calibration=lesions[0].parent)
-    assert "name all of its block in float_blocks" in str(e.value)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
@@ -488,20 +318,3 @@ def test_decisions_of_quantised_files_are_told_in_the_manifest(
         assert _cross_entropy(wanted, given, row.temperature) <= min(elsewhere) + 1e-9
         graded = [a.severity == b.severity for a, b in same if a.severity is not None]
         assert row.severities == (sum(graded) / len(graded) if graded else None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", MIXED)
-@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
-def test_a_network_left_in_float_in_part_stays_itself(
-    trunk_bundle: Path, mixed_bundle: Path, lesions: list[Path], runtime: str, precision: str
-) -> None:
-    sessions = [
-        Session(runtimes.get(runtime).open(Bundle.open(path), precision=p))  # type: ignore[arg-type]
-        for path, p in ((trunk_bundle, "fp32"), (mixed_bundle, precision))
-    ]
-    shifts = []
-    for path in lesions[8:]:
-        one, two = (session.predict(path).probabilities for session in sessions)
-        shifts.append(max(abs(one[dx] - two[dx]) for dx in one))
-    assert 0.0 < float(np.mean(shifts)) < 0.05
