@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from files_of_bundles import CONVOLUTIONS, arrays, graph
+from model_files import CONVOLUTIONS, arrays, graph
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
