@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from model_files import CONVOLUTIONS, arrays, graph
@@ -219,14 +220,32 @@ def test_the_mean_embedding_of_the_calibration_photos_is_that_of_fp32(
     photos = choose(lesions[0].parent, CalibrationRecipe(images=8), bundle.manifest.taxonomy)
     assert len(photos.paths) == 8
     framed = [frame(path, bundle.manifest.capture, "crop") for path in photos.paths]
-    floats, rounded = (
-        np.stack([session.run(image)["embedding"][0] for image in framed])
-        for p in ("fp32", INT8)
-        for session in [Session(runtimes.get(runtime).open(bundle, precision=p))]  # type: ignore[arg-type]
-    )
-    noise = np.abs(rounded - floats).mean()
+    session = Session(runtimes.get(runtime).open(bundle))
+    floats = [session.run(image) for image in framed]
+    if runtime == "onnxruntime":
+        rounded = _as_written(
+            quantised_bundle / "models" / "onnx" / f"classify.{INT8}.onnx", floats
+        )
+    else:
+        session = Session(runtimes.get(runtime).open(bundle, precision=INT8))  # type: ignore[arg-type]
+        rounded = [session.run(image)["embedding"] for image in framed]
+    errors = np.concatenate(rounded) - np.concatenate([values["embedding"] for values in floats])
+    noise = np.abs(errors).mean()
     assert noise > 0.0
-    assert np.abs((rounded - floats).mean(axis=0)).mean() < 0.02 * noise
+    assert np.abs(errors.mean(axis=0)).mean() < 0.02 * noise
+
+
+def _as_written(path: Path, photos: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
+    """Return embeddings as a file's arithmetic is written: float, between QDQ.
+
+    ONNX Runtime's int8 kernels add in another order, and a value between two codes can get the
+    other. In a network as small as this one that moves a photo's whole embedding.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    return [session.run(["embedding"], {n: photo[n] for n in names})[0] for photo in photos]
 
 
 def test_a_network_that_litert_holds_twice_has_one_offset(quantised_bundle: Path) -> None:
