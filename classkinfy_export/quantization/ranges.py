@@ -32,9 +32,9 @@ Floats = npt.NDArray[np.float64]
 
 SHIFT_LIMIT = 0.2
 """A scale that moves further depends on the photos too much: there are too few of them."""
-_BINS = 8192
-_STEPS = 255
-_COUNTED = 200_000
+_BINS = 32_768
+_CODES = np.arange(256)
+_COUNTED = 65_536
 """Of a tensor's values, in each photo, about so many are counted."""
 _SHARES = np.geomspace(1.0, 0.05, 12)
 """Of an extreme: what is tried as the end of a range."""
@@ -56,56 +56,68 @@ def take(halves: Sequence[Callable[[], Iterable[Values]]]) -> tuple[Ranges, Shif
     """
     ends = [_extremes(half()) for half in halves]
     whole = {t: _union([of[t] for of in ends]) for t in ends[0]}
-    moments = [_moments(half(), whole) for half in halves]
+    counts = [_counts(half(), whole) for half in halves]
     ranges, shifts = {}, {}
     for tensor, bounds in whole.items():
-        ranges[tensor] = least_error(np.sum([of[tensor] for of in moments], axis=0), bounds)
+        ranges[tensor] = _least_error(np.sum([of[tensor] for of in counts], axis=0), bounds, bounds)
         if len(halves) > 1:
             own = [
-                least_error(moment[tensor], of[tensor])
-                for moment, of in zip(moments, ends, strict=True)
+                _least_error(count[tensor], bounds, of[tensor])
+                for count, of in zip(counts, ends, strict=True)
             ]
             lesser, larger = sorted(high - low for low, high in own)
             shifts[tensor] = 1.0 - lesser / larger if larger else 0.0
     return ranges, shifts
 
 
-def least_error(moments: Floats, extremes: Range) -> Range:
+def _least_error(counts: Floats, counted: Range, extremes: Range) -> Range:
     """Return the range that codes values with the least squared error.
 
     Args:
-        moments: [3, bins], of the values in each bin the weight, the sum and the sum of squares.
+        counts: [bins], of values in bins of one width.
+        counted: where the bins begin and end.
         extremes: of the values, with 0 between them: of each a share from 1 down to 0.05 is tried,
             and then what is near the best.
     """
     low, high = extremes
-    used = moments[:, moments[0] > 0.0]
-    if low == high or not used.size:
+    if low == high or not counts.any():
         return low, high
-    best, found = np.inf, (1.0, 1.0)
+    errors = _Errors(counts, counted)
+    least, most = 1.0, 1.0
     for near in (_SHARES, _NEAR, _NEAR**0.2):
-        around = found
-        for least in around[0] * near if low < 0.0 else (1.0,):
-            for most in around[1] * near if high > 0.0 else (1.0,):
-                if max(least, most) <= 1.0:
-                    error = _error(used, low * least, high * most)
-                    if error < best:
-                        best, found = error, (float(least), float(most))
-    return low * found[0], high * found[1]
+        lows = np.minimum(least * near, 1.0) if low < 0.0 else np.ones(1)
+        highs = np.minimum(most * near, 1.0) if high > 0.0 else np.ones(1)
+        grid = np.array([(one, other) for one in lows for other in highs])
+        best = np.argmin(errors.of(low * grid[:, 0], high * grid[:, 1]))
+        least, most = map(float, grid[best])
+    return low * least, high * most
+
+
+class _Errors:
+    """Squared errors of int8, asymmetric with 0 among the codes, of values counted in bins."""
+
+    def __init__(self, counts: Floats, counted: Range) -> None:
+        self._begin, self._width = counted[0], (counted[1] - counted[0]) / len(counts)
+        centres = self._begin + (np.arange(len(counts)) + 0.5) * self._width
+        powers = np.stack([counts, counts * centres, counts * centres**2])
+        self._before = np.pad(np.cumsum(powers, axis=1), ((0, 0), (1, 0)))
+
+    def of(self, lows: Floats, highs: Floats) -> Floats:
+        """Return the errors of ranges: float64 [ranges], of each end."""
+        steps = ((highs - lows) / _CODES[-1])[:, None]
+        coded = (_CODES - np.rint(-lows[:, None] / steps)) * steps
+        bins = self._before.shape[1] - 1
+        ends = np.zeros((len(lows), len(_CODES) + 1), np.intp)
+        ends[:, -1] = bins
+        between = (coded[:, 1:] - steps / 2.0 - self._begin) / self._width
+        ends[:, 1:-1] = np.clip(np.rint(between), 0, bins)
+        count, total, squares = np.diff(self._before[:, ends], axis=2)
+        errors: Floats = (squares - 2.0 * coded * total + coded**2 * count).sum(axis=1)
+        return errors
 
 
 def _union(bounds: Sequence[Range]) -> Range:
     return min(low for low, _ in bounds), max(high for _, high in bounds)
-
-
-def _error(moments: Floats, low: float, high: float) -> float:
-    """Return the squared error of int8, asymmetric, 0 among the codes; a bin has one code."""
-    weights, sums, squares = moments
-    step = (high - low) / _STEPS
-    zero = round(-low / step)
-    codes = np.clip(np.rint(sums / weights / step) + zero, 0, _STEPS)
-    coded = (codes - zero) * step
-    return float((squares - 2.0 * coded * sums + coded**2 * weights).sum())
 
 
 def _extremes(photos: Iterable[Values]) -> dict[str, Range]:
@@ -123,23 +135,19 @@ def _extremes(photos: Iterable[Values]) -> dict[str, Range]:
     return ends
 
 
-def _moments(photos: Iterable[Values], ends: Mapping[str, Range]) -> dict[str, Floats]:
-    """Return each tensor's values in bins: weight, sum and sum of squares, [3, bins].
-
-    A photo's weight is one over the root of its power; what is all zeros is coded by any range.
-    """
-    moments = {tensor: np.zeros((3, _BINS)) for tensor in ends}
+def _counts(photos: Iterable[Values], ends: Mapping[str, Range]) -> dict[str, Floats]:
+    """Count each tensor's values in bins between its ends, a photo's over the root of its power."""
+    counts = {tensor: np.zeros(_BINS) for tensor in ends}
     for values in photos:
         for tensor, of in values.items():
             low, high = ends[tensor]
-            some = of.reshape(-1)[:: _stride(of.size)].astype(np.float64)
+            some = of.reshape(-1)[:: _stride(of.size)]
             power = float(some @ some)
-            if power > 0.0:
+            if power > 0.0:  # what is all zeros is coded by any range
                 bins = ((some - low) * (_BINS / (high - low))).astype(np.intp)
-                np.minimum(bins, _BINS - 1, out=bins)
-                for row, weight in zip(moments[tensor], (None, some, some**2), strict=True):
-                    row += np.bincount(bins, weight, _BINS) / math.sqrt(power)
-    return moments
+                found = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
+                counts[tensor] += found / math.sqrt(power)
+    return counts
 
 
 def _stride(size: int) -> int:
