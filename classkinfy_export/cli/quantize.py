@@ -11,7 +11,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import search_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
 from classkinfy_export.errors import RecipeError, require
-from classkinfy_export.evaluation.search import Search
+from classkinfy_export.evaluation.search import Cost, Search
 
 
 def command(
@@ -31,6 +31,13 @@ def command(
     agreement: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="How often that is, with --search: 0.98 by default."),
+    ] = None,
+    cost: Annotated[
+        Cost | None,
+        typer.Option(
+            help="What is to be least, with --search: instructions of an emulated phone core, where"
+            " one is set up, or time on this machine."
+        ),
     ] = None,
     calibration: terminal.Calibration = None,
     split: terminal.CalibrationSplit = None,
@@ -53,8 +60,9 @@ def command(
     """
     if search and precision:
         raise RecipeError("--search finds the precision, and --precision names one: give either")
-    if agreement is not None and not search:
-        raise RecipeError("--agreement is of --search", hint="give --search, too")
+    for option, value in (("--agreement", agreement), ("--cost", cost)):
+        if value is not None and not search:
+            raise RecipeError(f"{option} is of --search", hint="give --search, too")
     if search and calibration is None:
         raise RecipeError("--search runs models on photos", hint="give --calibration")
     opened = Bundle.open(bundle)
@@ -68,7 +76,7 @@ def command(
         assert calibration is not None
         check_out(opened, out, overwrite=overwrite)
         least = 0.98 if agreement is None else agreement
-        found = _search(opened, calibration, least, split, overrides, quietly=json)
+        found = _search(opened, calibration, least, split, cost, overrides, quietly=json)
     with terminal.progress() as report:
         if found is not None:
             assert calibration is not None
@@ -121,6 +129,7 @@ def _search(
     calibration: Path,
     agreement: float,
     split: Path | None,
+    cost: Cost | None,
     overrides: tuple[str, ...],
     *,
     quietly: bool,
@@ -134,6 +143,7 @@ def _search(
             calibration,
             agreement=agreement,
             split=split,
+            cost=cost,
             overrides=overrides,
             report=report,
         )

@@ -20,8 +20,10 @@ def tables(found: Search) -> Iterator[Table]:
         noise.add_row(row.stage, row.block, *_fidelity(row.fidelity))
     yield noise
     unbeaten = found.front()
+    counted = f"; instructions on an emulated {found.core}" if found.core else ""
     tried = terminal.table(
-        f"what was tried, on the same photos; at least {found.agreement:.1%} the same is asked for",
+        f"what was tried, on the same photos; at least {found.agreement:.1%} the same is asked for"
+        f"{counted}",
         *("stage", "precision", "in float", ">same decision", ">SQNR of log-probabilities (dB)"),
         *(">time", ">A76 instructions", ">size", "holds", "on the front"),
     )

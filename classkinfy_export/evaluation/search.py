@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export.precision import Precision
+
+Cost = Literal["instructions", "time"]
 
 
 class _Frozen(BaseModel):
@@ -72,6 +75,8 @@ class Search(_Frozen):
     images: int
     """That rungs were judged by."""
     images_sha256: str
+    core: str | None = None
+    """What counted instructions; None where time is the cost."""
     sensitivity: tuple[Sensitivity, ...]
     trials: tuple[Trial, ...]
     choice: Choice | None

@@ -15,8 +15,8 @@ from onnxruntime import InferenceSession
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
-from classkinfy_export.errors import DataError, RecipeError
-from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
+from classkinfy_export.errors import DataError, MissingDependencyError, RecipeError
+from classkinfy_export.evaluation.search import Cost, Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.jobs import export, of_bundle
 from classkinfy_export.latency.instructions import count_model
@@ -44,6 +44,7 @@ def search(
     *,
     agreement: float,
     split: Path | None = None,
+    cost: Cost | None = None,
     overrides: tuple[str, ...] = (),
     report: Report = lambda what, done, total: None,
 ) -> Search:
@@ -55,6 +56,7 @@ def search(
             are judged by.
         agreement: the least share of decisions that must be those of fp32.
         split: of these photos.
+        cost: what is to be least; instructions where an emulated core is set up, by default.
         overrides: ``calibration.images=500`` over the bundle's recipe, of nothing that is searched.
         report: told of each step.
 
@@ -62,9 +64,11 @@ def search(
         BundleError: the bundle has no weights.
         DataError: photos cannot be taken, or none is left to judge by.
         ExportError: a network cannot be quantised.
+        MissingDependencyError: instructions are wanted, and no core is set up.
         RecipeError: an override of what a new export alone can change, or of what is searched; the
             bundle holds more than fp32.
     """
+    core = _phone_core(cost)
     held = [model.precision for model in bundle.manifest.models if model.precision != "fp32"]
     if held:
         raise RecipeError(
@@ -89,7 +93,7 @@ def search(
 
     prepared = export.prepare(photos, assembly, recipe, report)
     judged = CalibrationSet(judging, assembly, recipe, partial(report, "photos to judge by"))
-    return search_assembly(assembly, prepared, judged, agreement, recipe.opset, report)
+    return search_assembly(assembly, prepared, judged, agreement, recipe.opset, core, report)
 
 
 def search_assembly(
@@ -98,6 +102,7 @@ def search_assembly(
     photos: CalibrationSet,
     agreement: float,
     opset: int,
+    core: Arm64Runtime | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Search:
     """Search every network of an assembly, as ONNX Runtime runs it.
@@ -108,6 +113,7 @@ def search_assembly(
         photos: of other lesions, to judge by.
         agreement: the least share of decisions that must be those of fp32.
         opset: of the graphs.
+        core: what to count instructions on; of none time is the cost.
         report: told of each model tried.
 
     Raises:
@@ -115,7 +121,6 @@ def search_assembly(
         ExportError: a network cannot be quantised.
     """
     graphs = StageGraphs(assembly, prepared, opset)
-    core = _phone_core()
     # All first, so that a core that does not run them says so before minutes of scanning.
     judges = {
         s: Judge(graphs.plain(s), assembly.specs[s], photos, core) for s in assembly.networks()
@@ -135,6 +140,7 @@ def search_assembly(
         agreement=agreement,
         images=len(photos),
         images_sha256=photos.sha256,
+        core=core and f"{core.cpu}, {core.package} {core.version()}",
         sensitivity=tuple(scanned),
         trials=tuple(trials),
         choice=choose(trials, {stage: judge.cost for stage, judge in judges.items()}),
@@ -154,11 +160,16 @@ def _scan(
         yield Sensitivity(stage=stage, block=block, fidelity=judge.fidelity(model))
 
 
-def _phone_core() -> Arm64Runtime | None:
-    """Return the core that instructions are counted on, where it is set up."""
+def _phone_core(cost: Cost | None) -> Arm64Runtime | None:
+    """Return the core that instructions are counted on, where it is set up and they are wanted."""
     core = runtimes.get("arm64-onnxruntime")
     assert isinstance(core, Arm64Runtime)
-    return core if core.counts() else None
+    if cost == "instructions" and not core.counts():
+        raise MissingDependencyError(
+            "instructions are counted on an emulated core, which is not set up with its counter",
+            hint=f"{core.hint()}, with gcc installed; or take --cost time",
+        )
+    return core if cost != "time" and core.counts() else None
 
 
 def name(rung: Rung | Trial) -> str:

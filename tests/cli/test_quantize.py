@@ -28,6 +28,7 @@ from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.precision import Precision
 from classkinfy_export.quantization.photos import Training
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
+from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.taxonomy import Taxonomy
 
 INT8 = "static_wi8_ai8"
@@ -197,6 +198,7 @@ def test_a_second_time_names_what_is_there_and_calibrates_anew(
         (("--split", "/nowhere"), ("needs --calibration",)),
         (("--search",), ("give --calibration",)),
         (("--agreement", "0.9"), ("--agreement is of --search",)),
+        (("--cost", "time"), ("--cost is of --search",)),
         (("--search", "--precision", INT8), ("give either",)),
         (("--search", "--agreement", "0.9", "--calibration", "/nowhere"), ("does not exist",)),
     ],
@@ -272,7 +274,7 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
 ) -> None:
     monkeypatch.setattr("classkinfy_export.quantization.search._FLOATS", (0, 2))
     core = runtimes.get("arm64-onnxruntime")
-    monkeypatch.setattr("classkinfy_export.jobs.search._phone_core", lambda: core)
+    monkeypatch.setattr("classkinfy_export.jobs.search._phone_core", lambda _: core)
     counted: list[int] = []
 
     def count(data: bytes, *_: object) -> int:
@@ -321,6 +323,8 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     text = page.read_text()
     assert "Noise by block of classify." in text
     assert f"Chosen: <b>{chosen['precision']}</b>" in text
+    assert found["core"].startswith("cortex-a76, onnxruntime ")
+    assert found["core"] in text
 
 
 @pytest.mark.parametrize("precision", ["fp16", "weight_only_wi8_afp32", INT8])
@@ -361,6 +365,41 @@ def test_a_search_refuses_what_it_would_overrule_before_it_begins(
         classkinfy(*search, "--set", override).refused(override, "that is what is searched")
     out.mkdir()
     classkinfy(*search).refused("already exists", "--overwrite")
+
+
+def test_a_search_counts_instructions_where_it_can_unless_time_is_the_cost(
+    weights_bundle: Path,
+    lesions: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def search_assembly(*given: object) -> Search:
+        core = given[-2]
+        asked.append("time" if core is None else "instructions")
+        return Search(
+            agreement=1.0,
+            images=1,
+            images_sha256="0" * 64,
+            sensitivity=(),
+            trials=(),
+            choice=None,
+        )
+
+    monkeypatch.setattr("classkinfy_export.jobs.search.search_assembly", search_assembly)
+    monkeypatch.setattr("classkinfy_export.jobs.export.prepare", lambda *_: None)
+    search = ("quantize", weights_bundle, "--search", "--out", out, "--calibration", lesions)
+    few = ("--set", "calibration.images=4")
+    for counts in (True, False):
+        monkeypatch.setattr(Arm64Runtime, "counts", lambda _, counts=counts: counts)
+        assert classkinfy(*search, *few).exit_code == 1
+        assert classkinfy(*search, *few, "--cost", "time").exit_code == 1
+    classkinfy(*search, *few, "--cost", "instructions").refused(
+        "instructions are counted on an emulated core", "doctor --install arm64", "--cost time"
+    )
+    assert asked == ["instructions", "time", "time", "time"]
 
 
 def test_a_search_refuses_a_bundle_that_holds_more_than_fp32(
