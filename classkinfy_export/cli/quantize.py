@@ -35,8 +35,8 @@ def command(
     cost: Annotated[
         Cost | None,
         typer.Option(
-            help="What is to be least, with --search: instructions of an emulated phone core, where"
-            " one is set up, or time on this machine."
+            help="What is to be least, with --search: instructions of an emulated phone core, the"
+            " default where one is set up, or time on this machine."
         ),
     ] = None,
     calibration: terminal.Calibration = None,

@@ -76,7 +76,7 @@ class Search(_Frozen):
     """That rungs were judged by."""
     images_sha256: str
     core: str | None = None
-    """What counted instructions; None where time is the cost."""
+    """What counted instructions; None where time is the cost, or where an older version counted."""
     sensitivity: tuple[Sensitivity, ...]
     trials: tuple[Trial, ...]
     choice: Choice | None

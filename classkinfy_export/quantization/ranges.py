@@ -4,7 +4,7 @@ A range has 255 steps. One from the least to the largest value that any photo ga
 them on values that hardly occur; one that is too narrow cuts what does. Of ranges whose ends are
 shares of the extremes that one is taken that codes the values seen with the least squared error,
 which others call MSE; but of each photo over the root of its own power. One photo in a hundred can
-have activations twenty times as large as the others have, and would set the range for all.
+have activations many times as large as the others have, and weighs less so than by its squares.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ SHIFT_LIMIT = 0.2
 _BINS = 32_768
 _CODES = np.arange(256)
 _COUNTED = 65_536
-"""Of a tensor's values, in each photo, about so many are counted."""
+"""Of a tensor's values, in each photo, about so many are counted: from a third to twice of it."""
+_NOTHING = 1e-12
+"""Of the square of the extreme: a photo of less power is all zeros in any range."""
 _SHARES = np.geomspace(1.0, 0.05, 12)
 """Of an extreme: what is tried as the end of a range."""
 _NEAR = _SHARES[1] ** np.linspace(-0.8, 0.8, 9)
@@ -74,7 +76,7 @@ def _least_error(counts: Floats, counted: Range, extremes: Range) -> Range:
     """Return the range that codes values with the least squared error.
 
     Args:
-        counts: [bins], of values in bins of one width.
+        counts: float64 [bins], weighed, of values in bins of one width.
         counted: where the bins begin and end.
         extremes: of the values, with 0 between them: of each a share from 1 down to 0.05 is tried,
             and then what is near the best.
@@ -103,7 +105,12 @@ class _Errors:
         self._before = np.pad(np.cumsum(powers, axis=1), ((0, 0), (1, 0)))
 
     def of(self, lows: Floats, highs: Floats) -> Floats:
-        """Return the errors of ranges: float64 [ranges], of each end."""
+        """Return the errors of ranges, float64 [ranges].
+
+        Args:
+            lows: float64 [ranges], at most 0.
+            highs: likewise, at least 0; no range is empty.
+        """
         steps = ((highs - lows) / _CODES[-1])[:, None]
         coded = (_CODES - np.rint(-lows[:, None] / steps)) * steps
         bins = self._before.shape[1] - 1
@@ -142,8 +149,8 @@ def _counts(photos: Iterable[Values], ends: Mapping[str, Range]) -> dict[str, Fl
         for tensor, of in values.items():
             low, high = ends[tensor]
             some = of.reshape(-1)[:: _stride(of.size)]
-            power = float(some @ some)
-            if power > 0.0:  # what is all zeros is coded by any range
+            power = float(np.square(some, dtype=np.float64).sum())
+            if power > _NOTHING * some.size * max(-low, high) ** 2:
                 bins = ((some - low) * (_BINS / (high - low))).astype(np.intp)
                 found = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
                 counts[tensor] += found / math.sqrt(power)

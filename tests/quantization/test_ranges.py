@@ -74,7 +74,7 @@ def test_an_outlier_in_a_million_is_cut_and_values_that_fill_a_range_are_not() -
     assert taken(filled)[0] == pytest.approx(extremes(filled), rel=0.02)
 
 
-def test_one_photo_of_many_does_not_set_the_range_for_all() -> None:
+def test_one_photo_of_many_weighs_less_than_by_its_squares() -> None:
     seen = photos(lambda random: random.normal(0.0, 1.0, 5_000), count=100)
     seen[7]["a"][:] *= 20.0
     low, high = taken(seen)[0]
@@ -107,6 +107,8 @@ def test_a_tensor_of_one_value_has_a_range_that_holds_it(value: float) -> None:
 def test_a_half_that_saw_nothing_or_little_is_told_apart() -> None:
     seen = photos(lambda random: random.uniform(0.0, 4.0, 5_000))
     nothing = photos(lambda random: np.zeros(5_000))
+    hardly = [{"a": of["a"] * np.float32(1e-12)} for of in seen[:2]]
+    assert taken(seen + hardly)[0] == taken(seen)[0], "nor does what is nearly zero"
     assert taken(seen, nothing)[1] == 1.0
     assert taken(seen, nothing)[0] == pytest.approx((0.0, 4.0), abs=0.1), "zeros fit in any range"
     assert taken(nothing, nothing) == ((0.0, 0.0), 0.0)
