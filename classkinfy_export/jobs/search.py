@@ -93,7 +93,9 @@ def search(
 
     prepared = export.prepare(photos, assembly, recipe, report)
     judged = CalibrationSet(judging, assembly, recipe, partial(report, "photos to judge by"))
-    return search_assembly(assembly, prepared, judged, agreement, recipe.opset, core, report)
+    return search_assembly(
+        assembly, prepared, judged, agreement, recipe.opset, core=core, report=report
+    )
 
 
 def search_assembly(
@@ -102,6 +104,7 @@ def search_assembly(
     photos: CalibrationSet,
     agreement: float,
     opset: int,
+    *,
     core: Arm64Runtime | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Search:

@@ -8,6 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ from classkinfy_export.taxonomy import Taxonomy
 
 INT8 = "static_wi8_ai8"
 Classkinfy = Callable[..., Any]
+NOTHING = Search(
+    agreement=1.0,
+    images=9,
+    images_sha256="0" * 64,
+    sensitivity=(),
+    trials=(),
+    choice=None,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +75,15 @@ def recipe(small_recipe: ExportRecipe) -> ExportRecipe:
 @pytest.fixture
 def weights_bundle(sources: Sources, recipe: ExportRecipe, tmp_path: Path) -> Path:
     return export.export(sources, recipe, tmp_path / "bundle").path
+
+
+@pytest.fixture
+def search(
+    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+) -> Classkinfy:
+    """``quantize --search`` on ``weights_bundle``, and what else is given."""
+    data = ("--calibration", lesions, "--split", split_csv)
+    return partial(classkinfy, "quantize", weights_bundle, "--search", "--out", out, *data)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -330,26 +348,13 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
 
 @pytest.mark.parametrize("precision", ["fp16", "weight_only_wi8_afp32", INT8])
 def test_whatever_a_search_chooses_is_exported(
-    precision: Precision,
-    weights_bundle: Path,
-    lesions: Path,
-    split_csv: Path,
-    classkinfy: Classkinfy,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision, search: Classkinfy, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = {"classify": ("conv_stem",)} if precision == INT8 else {}
-    found = Search(
-        agreement=0.98,
-        images=9,
-        images_sha256="0" * 64,
-        sensitivity=(),
-        trials=(),
-        choice=Choice(precision=precision, float_blocks=blocks),
-    )
+    choice = Choice(precision=precision, float_blocks=blocks)
+    found = NOTHING.model_copy(update={"choice": choice})
     monkeypatch.setattr("classkinfy_export.jobs.search.search", lambda *_, **__: found)
-    data = ("--calibration", lesions, "--split", split_csv)
-    assert classkinfy("quantize", weights_bundle, "--search", "--out", out, *data).exit_code == 0
+    assert search().exit_code == 0
     made = Bundle.open(out).manifest
     assert made.provenance.recipe["precisions"] == ["fp32", precision]
     wanted = {stage: [*names] for stage, names in blocks.items()}
@@ -358,48 +363,32 @@ def test_whatever_a_search_chooses_is_exported(
 
 
 def test_a_search_refuses_what_it_would_overrule_before_it_begins(
-    weights_bundle: Path, lesions: Path, split_csv: Path, classkinfy: Classkinfy, out: Path
+    search: Classkinfy, out: Path
 ) -> None:
-    data = ("--calibration", lesions, "--split", split_csv)
-    search = ("quantize", weights_bundle, "--search", "--out", out, *data)
     for override in ("precisions=[fp32, fp16]", "float_blocks={classify: [conv_stem]}"):
-        classkinfy(*search, "--set", override).refused(override, "that is what is searched")
+        search("--set", override).refused(override, "that is what is searched")
     out.mkdir()
-    classkinfy(*search).refused("already exists", "--overwrite")
+    search().refused("already exists", "--overwrite")
 
 
 def test_a_search_counts_instructions_where_it_can_unless_time_is_the_cost(
-    weights_bundle: Path,
-    lesions: Path,
-    split_csv: Path,
-    classkinfy: Classkinfy,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    search: Classkinfy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
-    def search_assembly(*given: object) -> Search:
-        core = given[-2]
+    def search_assembly(*_: object, core: Arm64Runtime | None, **__: object) -> Search:
         asked.append("time" if core is None else "instructions")
-        return Search(
-            agreement=1.0,
-            images=1,
-            images_sha256="0" * 64,
-            sensitivity=(),
-            trials=(),
-            choice=None,
-        )
+        return NOTHING
 
     monkeypatch.setattr("classkinfy_export.jobs.search.search_assembly", search_assembly)
     monkeypatch.setattr("classkinfy_export.jobs.export.prepare", lambda *_: None)
-    data = ("--calibration", lesions, "--split", split_csv, "--set", "calibration.images=4")
-    search = ("quantize", weights_bundle, "--search", "--out", out, *data)
+    few = ("--set", "calibration.images=4")
     monkeypatch.setattr(Arm64Runtime, "counts", lambda _: True)
-    assert classkinfy(*search).exit_code == 1
-    assert classkinfy(*search, "--cost", "time").exit_code == 1
+    assert search(*few).exit_code == 1
+    assert search(*few, "--cost", "time").exit_code == 1
     monkeypatch.setattr(Arm64Runtime, "counts", lambda _: False)
-    assert classkinfy(*search).exit_code == 1
-    classkinfy(*search, "--cost", "instructions").refused(
+    assert search(*few).exit_code == 1
+    search(*few, "--cost", "instructions").refused(
         "instructions are counted on an emulated core", "doctor --install arm64", "--cost time"
     )
     assert asked == ["instructions", "time", "time"]
@@ -413,33 +402,20 @@ def test_a_search_refuses_a_bundle_that_holds_more_than_fp32(
 
 
 def test_a_search_that_finds_nothing_fails_and_writes_nothing(
-    weights_bundle: Path,
-    lesions: Path,
-    split_csv: Path,
-    classkinfy: Classkinfy,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    search: Classkinfy, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Sensitivity(
         stage="classify",
         block="conv_stem",
         fidelity=Fidelity(agreement=0.5, mean_change=0.2, sqnr_db=3.0),
     )
-    nothing = Search(
-        agreement=1.0,
-        images=9,
-        images_sha256="0" * 64,
-        sensitivity=(noise,),
-        trials=(),
-        choice=None,
-    )
+    nothing = NOTHING.model_copy(update={"sensitivity": (noise,)})
     monkeypatch.setattr("classkinfy_export.jobs.search.search", lambda *_, **__: nothing)
-    data = ("--calibration", lesions, "--split", split_csv)
-    ran = classkinfy("quantize", weights_bundle, "--search", "--out", out, *data)
+    ran = search()
     assert ran.exit_code == 1
     assert "conv_stem" in ran.stdout
     assert "no precision gives fp32's decision on 98.0% of the photos" in ran.stdout
-    ran = classkinfy("quantize", weights_bundle, "--search", "--json", "--out", out, *data)
+    ran = search("--json")
     assert ran.exit_code == 1
     assert json.loads(ran.stdout)["search"]["choice"] is None
     assert not out.exists()

@@ -212,22 +212,23 @@ def test_another_process_rounds_and_calibrates_to_the_same_bytes(
         assert one.read_bytes() == two.read_bytes(), name
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("format", ["onnx", "litert"])
 def test_the_mean_embedding_of_the_calibration_photos_is_that_of_fp32(
-    quantised_bundle: Path, lesions: list[Path], runtime: str
+    quantised_bundle: Path, lesions: list[Path], format: str
 ) -> None:
     bundle = Bundle.open(quantised_bundle)
     photos = choose(lesions[0].parent, CalibrationRecipe(images=8), bundle.manifest.taxonomy)
     assert len(photos.paths) == 8
     framed = [frame(path, bundle.manifest.capture, "crop") for path in photos.paths]
-    session = Session(runtimes.get(runtime).open(bundle))
+    runtime = runtimes.get("onnxruntime" if format == "onnx" else "litert")
+    session = Session(runtime.open(bundle))
     floats = [session.run(image) for image in framed]
-    if runtime == "onnxruntime":
+    if format == "onnx":
         rounded = _as_written(
             quantised_bundle / "models" / "onnx" / f"classify.{INT8}.onnx", floats
         )
     else:
-        session = Session(runtimes.get(runtime).open(bundle, precision=INT8))  # type: ignore[arg-type]
+        session = Session(runtime.open(bundle, precision=INT8))  # type: ignore[arg-type]
         rounded = [session.run(image)["embedding"] for image in framed]
     errors = np.concatenate(rounded) - np.concatenate([values["embedding"] for values in floats])
     noise = np.abs(errors).mean()

@@ -61,7 +61,7 @@ def test_no_share_of_the_extremes_codes_values_with_a_lesser_error(draw: str) ->
     shares = np.linspace(0.06, 1.0, 48)
     lows, highs = (shares * end if end else [0.0] for end in (least, most))
     tried = [weighed(seen, a, b) for a in lows for b in highs]
-    assert weighed(seen, low, high) <= 1.02 * min(tried)
+    assert weighed(seen, low, high) <= 1.01 * min(tried)
 
 
 def test_an_outlier_in_a_million_is_cut_and_values_that_fill_a_range_are_not() -> None:
@@ -71,7 +71,7 @@ def test_an_outlier_in_a_million_is_cut_and_values_that_fill_a_range_are_not() -
     assert high < 15.0
     assert error(seen, low, high) < 0.5 * error(seen, *extremes(seen))
     filled = photos(lambda random: random.uniform(-1.0, 3.0, 5_000))
-    assert taken(filled)[0] == pytest.approx(extremes(filled), rel=0.02)
+    assert taken(filled)[0] == pytest.approx(extremes(filled), rel=0.011), "a finest step"
 
 
 def test_one_photo_of_many_weighs_less_than_by_its_squares() -> None:
@@ -83,7 +83,7 @@ def test_one_photo_of_many_weighs_less_than_by_its_squares() -> None:
     least, most = extremes(seen)
     shares = np.linspace(0.06, 1.0, 24)
     tried = [weighed(seen, least * a, most * b) for a in shares for b in shares]
-    assert weighed(seen, low, high) <= 1.02 * min(tried)
+    assert weighed(seen, low, high) <= 1.01 * min(tried)
 
 
 def test_halves_are_united_and_their_scales_compared() -> None:
@@ -122,7 +122,7 @@ def test_values_are_counted_in_all_channels_and_columns_whatever_the_layout() ->
     turned = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
     assert values.size > 2 * 65_536, "not all are counted"
     one, two = (taken([{"a": of}])[0] for of in (values, turned))
-    share = 0.04 * max(map(abs, extremes([{"a": values}])))
+    share = 0.033 * max(map(abs, extremes([{"a": values}])))
     assert one == pytest.approx(two, abs=1.01 * share)
     assert one[1] > 16.0
 
