@@ -224,6 +224,16 @@ class CalibrationRecipe(_Frozen):
     """Another one draws other photos."""
 
 
+class QatRecipe(_Frozen):
+    """Quantisation-aware training, on the calibration photos."""
+
+    epochs: int = Field(4, ge=1)
+    learning_rate: float = Field(0.001, gt=0.0, le=1.0)
+    """Of Adam, in steps of a weight's int8 scale; it falls to nothing as a cosine does."""
+    seed: int = 0
+    """Of the photos' order, and of how they are turned."""
+
+
 class ExportRecipe(_Frozen):
     """What a bundle holds."""
 
@@ -248,6 +258,8 @@ class ExportRecipe(_Frozen):
     float_blocks: dict[_Stage, tuple[str, ...]] = Field(default_factory=dict)
     """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
     ``blocks.0``, ``blocks.3.1``."""
+    qat: QatRecipe | None = None
+    """Train networks for those precisions first; minutes to hours."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
@@ -266,6 +278,8 @@ class ExportRecipe(_Frozen):
     @model_validator(mode="after")
     def _formats_hold_precisions(self) -> Self:
         static = [precision for precision in self.precisions if calibrated(precision)]
+        if self.qat is not None and not static:
+            raise ValueError("qat trains for int8 activations: put static_wi8_ai8 in precisions")
         if static and "litert" in self.formats and "staged" not in self.forms:
             raise ValueError(
                 f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"

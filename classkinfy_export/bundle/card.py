@@ -91,6 +91,13 @@ def _quantised(manifest: Manifest) -> list[str]:
             )
         caveats = dict.fromkeys(found.caveat for found in manifest.decisions.models)
         lines += ["", *(f"{caveat}\n" for caveat in caveats if caveat)]
+    for network in manifest.calibration.trained if manifest.calibration is not None else ():
+        after = "infinite" if network.after is None else f"{network.after:.4f}"
+        lines.append(
+            f"{network.stage} was trained for int8 on the photos that it was calibrated on: noise "
+            f"of activations {network.before:.4f} of the signal before, {after} after"
+            f"{'' if network.kept else '. It was no less, so the network is as it was'}.\n"
+        )
     static = [model for model in manifest.models if model.floats is not None]
     if static:
         lines.append("The resize, the mean over positions and the head are float, and")

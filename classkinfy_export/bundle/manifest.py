@@ -76,6 +76,21 @@ class Stability(_Frozen):
     """Of that one, by how much the lesser scale is below the larger, as a share of it."""
 
 
+class Trained(_Frozen):
+    """What training for int8 did to a network, on the photos that it was trained on."""
+
+    stage: str
+    before: float = Field(ge=0)
+    """Noise of int8 activations, of the power of embedding and logits."""
+    after: float | None = Field(ge=0)
+    """None where it diverged."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the network is the trained one: where there is less noise."""
+        return self.after is not None and self.after < self.before
+
+
 class Calibration(_Frozen):
     """The photos that the ranges of activations were taken from."""
 
@@ -90,6 +105,8 @@ class Calibration(_Frozen):
     """Of the split whose held-out lesions were kept out of them; None where none was known."""
     stability: Stability | None = None
     """None of a single photo, which has no halves."""
+    trained: tuple[Trained, ...] = ()
+    """Networks that were to be trained for int8, on the same photos."""
 
 
 class Decided(_Frozen):

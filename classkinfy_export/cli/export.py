@@ -86,7 +86,7 @@ def command(
             split=split,
             report=report,
         )
-    terminal.warn_of_ranges(bundle)
+    terminal.warn_of_calibration(bundle)
     if json:
         terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})
         return

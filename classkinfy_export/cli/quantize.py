@@ -103,7 +103,7 @@ def command(
             )
     if found is not None:
         terminal.keep_evidence(made, "search", found.model_dump(mode="json"))
-    terminal.warn_of_ranges(made)
+    terminal.warn_of_calibration(made)
     if json:
         terminal.emit(
             {

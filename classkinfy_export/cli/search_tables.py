@@ -30,7 +30,7 @@ def tables(found: Search) -> Iterator[Table]:
     for trial in found.trials:
         tried.add_row(
             trial.stage,
-            trial.precision,
+            f"{trial.precision}, trained" if trial.trained else trial.precision,
             " ".join(trial.float_blocks),
             *_fidelity(trial.fidelity),
             f"{trial.time:.2f}x",

@@ -88,18 +88,26 @@ def _fail(what: str) -> None:
     _stderr().print(Text.assemble(("error:", "bold red"), f" {' '.join(what.split())}"))
 
 
-def warn_of_ranges(bundle: Bundle) -> None:
-    """Say on stderr that a bundle's calibration set was too small, if it was."""
+def warn_of_calibration(bundle: Bundle) -> None:
+    """Say on stderr that a bundle's calibration set was too small, or training on it of no use."""
     seen = bundle.manifest.calibration
-    if seen is None or seen.stability is None or not seen.stability.moved:
+    if seen is None:
         return
-    found = seen.stability
-    warning = (
-        f" {found.moved} of {found.activations} quantised activations have scales that are more "
-        f"than 20 % apart in two halves of the {seen.images} photos, {found.worst} most, by "
-        f"{found.shift:.0%}: calibrate on more photos, with a larger calibration.images"
-    )
-    _stderr().print(Text.assemble(("warning:", "bold yellow"), warning))
+    warnings = [
+        f" training {network.stage} for int8 did not make its noise less, so it was left as it "
+        "was: try a lower qat.learning_rate, or more photos, or leave qat out"
+        for network in seen.trained
+        if not network.kept
+    ]
+    if seen.stability is not None and seen.stability.moved:
+        found = seen.stability
+        warnings.append(
+            f" {found.moved} of {found.activations} quantised activations have scales that are "
+            f"more than 20 % apart in two halves of the {seen.images} photos, {found.worst} most, "
+            f"by {found.shift:.0%}: calibrate on more photos, with a larger calibration.images"
+        )
+    for warning in warnings:
+        _stderr().print(Text.assemble(("warning:", "bold yellow"), warning))
 
 
 def plain(text: object) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export.precision import Precision
+from classkinfy_export.recipes import QatRecipe
 
 Cost = Literal["instructions", "time"]
 
@@ -41,6 +42,8 @@ class Trial(_Frozen):
     stage: str
     precision: Precision
     float_blocks: tuple[str, ...]
+    trained: bool = False
+    """Whether the network was trained for int8 first."""
     fidelity: Fidelity
     time: float
     """On this machine, over that of fp32 in turn with it."""
@@ -63,6 +66,8 @@ class Choice(_Frozen):
     precision: Precision
     float_blocks: dict[str, tuple[str, ...]]
     """By stage."""
+    qat: QatRecipe | None = None
+    """How networks are to be trained for int8 first."""
 
 
 class Search(_Frozen):

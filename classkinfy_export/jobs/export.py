@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from classkinfy_export.bundle.manifest import (
     ModelFile,
     Provenance,
     Stability,
+    Trained,
 )
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
@@ -167,15 +169,8 @@ def _fill(
 
 def prepare(photos: Photos, assembly: Assembly, recipe: ExportRecipe, report: Report) -> Prepared:
     """Make an assembly's networks ready for int8, by photos to calibrate on."""
-    calibration = CalibrationSet(
-        photos, assembly, recipe, lambda done, of: report("calibration photos", done, of)
-    )
-    networks = assembly.networks()
-    return preparation.prepare(
-        assembly,
-        calibration,
-        lambda done: report(f"weights of {networks[done]}", done, len(networks)),
-    )
+    calibration = CalibrationSet(photos, assembly, recipe, partial(report, "calibration photos"))
+    return preparation.prepare(assembly, calibration, recipe.qat, report)
 
 
 def _reference(assembly: Assembly) -> Callable[[Pixels], dict[str, Any]]:
@@ -219,7 +214,7 @@ def _manifest(
             if c.info.network is not None
         },
         models=tuple(models),
-        calibration=None if prepared is None else _calibration(prepared.calibration),
+        calibration=None if prepared is None else _calibration(prepared),
         parity=recipe.parity,
         weights_licence=recipe.weights_licence or sources.classifier.info.weights_licence,
         provenance=Provenance(
@@ -233,8 +228,8 @@ def _manifest(
     )
 
 
-def _calibration(seen: CalibrationSet) -> Calibration:
-    stability = None
+def _calibration(prepared: Prepared) -> Calibration:
+    seen, stability = prepared.calibration, None
     if seen.shifts:
         worst = max(seen.shifts, key=seen.shifts.__getitem__)
         stability = Stability(
@@ -250,6 +245,14 @@ def _calibration(seen: CalibrationSet) -> Calibration:
         classes=seen.photos.classes,
         split_sha256=seen.photos.split_sha256,
         stability=stability,
+        trained=tuple(
+            Trained(
+                stage=stage,
+                before=noise.before,
+                after=noise.after if math.isfinite(noise.after) else None,
+            )
+            for stage, noise in prepared.noises.items()
+        ),
     )
 
 

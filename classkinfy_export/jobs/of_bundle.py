@@ -15,7 +15,7 @@ from classkinfy_export.quantization.photos import Training
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.runtimes.pytorch import read_weights
 
-_OTHERWISE = ("precisions", "calibration", "float_blocks")
+_OTHERWISE = ("precisions", "calibration", "float_blocks", "qat")
 """What of a bundle's recipe may be otherwise in the new one."""
 
 

@@ -46,7 +46,7 @@ def quantize(
         precisions: to add, in this order, to those that it holds.
         calibration: photos or a data set, as of ``export``.
         split: of these photos; a bundle does not bring its run's.
-        overrides: of ``calibration`` and ``float_blocks`` over the bundle's recipe.
+        overrides: of ``calibration``, ``float_blocks`` and ``qat`` over the bundle's recipe.
         overwrite: replace what is at ``out``.
         report: told of each step.
 
@@ -106,6 +106,8 @@ def quantize_as_found(
         ClasskinfyError: as of ``quantize``.
     """
     assert found.choice is not None
+    qat = found.choice.qat
+    overrides += (f"qat={'null' if qat is None else qat.model_dump_json()}",)
     if calibrated(found.choice.precision):
         overrides += (f"float_blocks={json.dumps(found.choice.float_blocks)}",)
     by_photos = rounded_by_photos(found.choice.precision)

@@ -16,15 +16,22 @@ from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import DataError, MissingDependencyError, RecipeError
-from classkinfy_export.evaluation.search import Cost, Fidelity, Search, Sensitivity, Trial
+from classkinfy_export.evaluation.search import (
+    Choice,
+    Cost,
+    Fidelity,
+    Search,
+    Sensitivity,
+    Trial,
+)
 from classkinfy_export.formats.onnx.stages import StageGraphs
-from classkinfy_export.jobs import export, of_bundle
+from classkinfy_export.jobs import of_bundle
 from classkinfy_export.latency.instructions import count_model
-from classkinfy_export.precision import Precision
-from classkinfy_export.quantization import blocks
+from classkinfy_export.precision import Precision, calibrated
+from classkinfy_export.quantization import blocks, preparation
 from classkinfy_export.quantization.calibration import CalibrationSet, Feed
-from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.search import Rung, choose, fidelity, ladder
+from classkinfy_export.recipes import QatRecipe
 from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages.assembly import Assembly
@@ -91,20 +98,30 @@ def search(
         )
     assembly = sources.assemble(recipe)
 
-    prepared = export.prepare(photos, assembly, recipe, report)
+    calibration_set = CalibrationSet(
+        photos, assembly, recipe, partial(report, "calibration photos")
+    )
     judged = CalibrationSet(judging, assembly, recipe, partial(report, "photos to judge by"))
     return search_assembly(
-        assembly, prepared, judged, agreement, recipe.opset, core=core, report=report
+        assembly,
+        calibration_set,
+        judged,
+        agreement,
+        recipe.opset,
+        qat=recipe.qat or QatRecipe(),
+        core=core,
+        report=report,
     )
 
 
 def search_assembly(
     assembly: Assembly,
-    prepared: Prepared,
+    calibration: CalibrationSet,
     photos: CalibrationSet,
     agreement: float,
     opset: int,
     *,
+    qat: QatRecipe,
     core: Arm64Runtime | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Search:
@@ -112,10 +129,11 @@ def search_assembly(
 
     Args:
         assembly: the stages.
-        prepared: their networks made ready, and the photos to calibrate on.
+        calibration: photos to calibrate on.
         photos: of other lesions, to judge by.
         agreement: the least share of decisions that must be those of fp32.
         opset: of the graphs.
+        qat: how networks are trained for int8, where they have to be.
         core: what to count instructions on; of none time is the cost.
         report: told of each model tried.
 
@@ -123,30 +141,37 @@ def search_assembly(
         BundleError: the emulated core does not run a model.
         ExportError: a network cannot be quantised.
     """
-    graphs = StageGraphs(assembly, prepared, opset)
+    prepare = partial(preparation.prepare, assembly, calibration, report=report)
+    graphs = StageGraphs(assembly, prepare(None), opset)
     # All first, so that a core that does not run them says so before minutes of scanning.
     judges = {
         s: Judge(graphs.plain(s), assembly.specs[s], photos, core) for s in assembly.networks()
     }
-    scanned: list[Sensitivity] = []
+    costs = {stage: judge.cost for stage, judge in judges.items()}
+    scanned = {s: list(_scan(graphs, assembly, s, photos, report)) for s in judges}
     trials: list[Trial] = []
-    for stage, judge in judges.items():
-        noises = list(_scan(graphs, assembly, stage, photos, report))
-        excitation = blocks.has_excitation(assembly.network(stage))
-        rungs = list(ladder(noises, excitation=excitation))
-        for done, rung in enumerate(rungs):
-            report(f"{stage}: {name(rung)}", done, len(rungs))
-            model, _ = graphs.lighter(stage, rung.precision, rung.float_blocks)
-            trials.append(judge.trial(stage, rung, model, agreement))
-        scanned += noises
+
+    def climb(graphs: StageGraphs, *, trained: bool) -> Choice | None:
+        for stage, noises in scanned.items():
+            excitation = blocks.has_excitation(assembly.network(stage))
+            rungs = list(ladder(noises, excitation=excitation, trained=trained))
+            for done, rung in enumerate(rungs):
+                report(f"{stage}: {name(rung)}", done, len(rungs))
+                model, _ = graphs.lighter(stage, rung.precision, rung.float_blocks)
+                trials.append(judges[stage].trial(stage, rung, model, agreement))
+        return choose(trials, costs, qat)
+
+    choice = climb(graphs, trained=False)
+    if choice is None or not calibrated(choice.precision):
+        choice = climb(StageGraphs(assembly, prepare(qat), opset), trained=True)
     return Search(
         agreement=agreement,
         images=len(photos),
         images_sha256=photos.sha256,
         core=core and f"{core.cpu}, {core.package} {core.version()}",
-        sensitivity=tuple(scanned),
+        sensitivity=tuple(noise for noises in scanned.values() for noise in noises),
         trials=tuple(trials),
-        choice=choose(trials, {stage: judge.cost for stage, judge in judges.items()}),
+        choice=choice,
     )
 
 
@@ -177,7 +202,8 @@ def _phone_core(cost: Cost | None) -> Arm64Runtime | None:
 
 def name(rung: Rung | Trial) -> str:
     """Return a rung in words: the precision, and what it leaves in float."""
-    return ", ".join((rung.precision, *(f"{block} float" for block in rung.float_blocks)))
+    floats = (f"{block} float" for block in rung.float_blocks)
+    return ", ".join((rung.precision, *floats, *(("trained",) if rung.trained else ())))
 
 
 class Judge:
@@ -230,6 +256,7 @@ class Judge:
             stage=stage,
             precision=rung.precision,
             float_blocks=rung.float_blocks,
+            trained=rung.trained,
             fidelity=found,
             time=float(after / before),
             instructions=counted and self._instructions and counted / self._instructions,

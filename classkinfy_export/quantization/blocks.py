@@ -27,7 +27,12 @@ def names(network: Network) -> tuple[str, ...]:
 def has_excitation(network: Network) -> bool:
     """Whether a network has squeeze-and-excite branches."""
     modules = network.backbone.named_modules()
-    return any(name.endswith(".se") and _convolves(module) for name, module in modules)
+    return any(name.endswith(".se") and convolves(module) for name, module in modules)
+
+
+def convolves(module: nn.Module) -> bool:
+    """Whether a module is a convolution, or has one in it."""
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())
 
 
 def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
@@ -57,7 +62,7 @@ def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
             )
         network = networks[stage]
         modules = network.backbone.named_modules()
-        known = [name for name, module in modules if name and _convolves(module)]
+        known = [name for name, module in modules if name and convolves(module)]
         for block in wanted:
             if block not in known:
                 near = difflib.get_close_matches(block, known, 3) or names(network)
@@ -78,9 +83,5 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[str]:
     for name, child in module.named_children():
         if isinstance(child, nn.Sequential):
             yield from _parts(child, f"{prefix}{name}.")
-        elif _convolves(child):
+        elif convolves(child):
             yield f"{prefix}{name}"
-
-
-def _convolves(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.Conv2d) for part in module.modules())

@@ -53,7 +53,7 @@ def align(network: Network) -> None:
         return
     step, level = steps[0], torch.floor(zeros[0] + 0.5)
     moved = -level * step - network.shift.flatten()[0]
-    reading = _reading_pixels(network)
+    reading = reading_pixels(network)
     first = reading[0] if len(reading) == 1 else None
     if not isinstance(first, nn.Conv2d) or not plain(first) or first.bias is None:
         return
@@ -91,7 +91,7 @@ def fold(network: Network) -> Network:
     return folded
 
 
-def _reading_pixels(network: Network) -> list[nn.Module]:
+def reading_pixels(network: Network) -> list[nn.Module]:
     """Return the modules that read the normalised pixels themselves."""
     given: list[Tensor] = []
     found: list[nn.Module] = []
@@ -103,6 +103,27 @@ def _reading_pixels(network: Network) -> list[nn.Module]:
             found.append(module)
 
     _run(network, [m.register_forward_pre_hook(note) for m in network.backbone.modules()])
+    return found
+
+
+def cut_by_relu(network: Network) -> list[nn.Module]:
+    """Return the convolutions whose outputs a ReLU reads: with it they are one operator in int8."""
+    given: dict[int, tuple[nn.Module, Tensor, int]] = {}
+    found: list[nn.Module] = []
+
+    def give(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # Held, so that no id is given twice; the version tells whether it was added to in place.
+        given[id(output)] = (module, output, output._version)
+
+    def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        source = given.get(id(inputs[0]))
+        if source is not None and source[2] == inputs[0]._version:
+            found.append(source[0])
+
+    modules = list(network.backbone.modules())
+    hooks = [m.register_forward_hook(give) for m in modules if isinstance(m, nn.Conv2d)]
+    relus = [m for m in modules if isinstance(m, nn.ReLU | nn.ReLU6)]
+    _run(network, [*hooks, *(m.register_forward_pre_hook(read) for m in relus)])
     return found
 
 

@@ -21,7 +21,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from classkinfy_export.quantization.folding import fold, plain
+from classkinfy_export.quantization.folding import plain
 from classkinfy_export.stages.network import Network
 
 LEVELS = 127
@@ -46,20 +46,19 @@ class _Seen(NamedTuple):
     """float64 [groups, k, k]."""
 
 
-def rounded(network: Network, levels: Iterable[Tensor]) -> Network:
-    """Return a copy, batch norm folded, whose convolutions' weights lie on the int8 grid.
+def round_weights(network: Network, levels: Iterable[Tensor]) -> None:
+    """Put the weights of a network's convolutions on the int8 grid, in place.
 
     Args:
-        network: left as it is.
+        network: batch norm folded.
         levels: float32 [1, 3, s, s], 0..255, one for each calibration photo.
     """
-    result = fold(network)
     convolutions = [
         m
-        for m in result.backbone.modules()
+        for m in network.backbone.modules()
         if isinstance(m, nn.Conv2d) and plain(m) and m.dilation == (1, 1)
     ]
-    for convolution, seen in _watch(result, convolutions, levels).items():
+    for convolution, seen in _watch(network, convolutions, levels).items():
         mean = seen.sums / seen.positions
         # The bias takes the mean of the error, so only what varies is to be made small.
         variation = seen.products / seen.positions - mean[:, :, None] * mean[:, None, :]
@@ -78,7 +77,6 @@ def rounded(network: Network, levels: Iterable[Tensor]) -> Network:
             if convolution.bias is None:
                 convolution.bias = nn.Parameter(torch.zeros(len(error)))
             convolution.bias.add_(error.float())
-    return result
 
 
 def _round(weight: Tensor, variation: Tensor) -> Tensor:

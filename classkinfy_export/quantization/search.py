@@ -2,8 +2,9 @@
 
 Cost is instructions of a phone's core where they can be counted, else time on this machine. A
 ladder is walked from what costs least: all of a network in int8; its noisiest blocks in float, more
-on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves. Every rung
-is run on photos that it was not calibrated on.
+on each rung; squeeze-and-excite branches in float besides; only weights as int8; halves. Where none
+of the first, which compute in int8, holds, networks are trained for it and walk them again, which
+takes longest. Every rung is run on photos that it was not calibrated on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from classkinfy_export.evaluation.search import Choice, Fidelity, Sensitivity, Trial
 from classkinfy_export.precision import Precision, calibrated, float_excitation
+from classkinfy_export.recipes import QatRecipe
 
 _WHOLE: Precision = "static_wi8_ai8"
 _FLOATS = (0, 1, 2, 3, 4, 6, 8)
@@ -32,6 +34,7 @@ class Rung(NamedTuple):
 
     precision: Precision
     float_blocks: tuple[str, ...] = ()
+    trained: bool = False
 
 
 def fidelity(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> Fidelity:
@@ -45,24 +48,28 @@ def fidelity(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) ->
     )
 
 
-def ladder(noises: Sequence[Sensitivity], *, excitation: bool) -> Iterator[Rung]:
+def ladder(
+    noises: Sequence[Sensitivity], *, excitation: bool, trained: bool = False
+) -> Iterator[Rung]:
     """Give the rungs of a stage.
 
     Args:
         noises: of its blocks.
         excitation: whether the network has squeeze-and-excite branches.
+        trained: for int8; only those that compute in it then.
     """
     noisiest = sorted(noises, key=_exactness)
     static: tuple[Precision, ...] = (_WHOLE, "static_wi8_ai8_se_fp32")
     for precision in static if excitation else (_WHOLE,):
         for count in _FLOATS:
             if count < len(noisiest):
-                yield Rung(precision, tuple(found.block for found in noisiest[:count]))
-    yield Rung("weight_only_wi8_afp32")
-    yield Rung("fp16")
+                yield Rung(precision, tuple(found.block for found in noisiest[:count]), trained)
+    if not trained:
+        yield Rung("weight_only_wi8_afp32")
+        yield Rung("fp16")
 
 
-def choose(trials: Sequence[Trial], costs: Mapping[str, float]) -> Choice | None:
+def choose(trials: Sequence[Trial], costs: Mapping[str, float], qat: QatRecipe) -> Choice | None:
     """Choose one precision for all stages: the cheapest static one that holds, else the lightest.
 
     A static one must cost less than fp32. Of a stage's rungs that cost as much the least noisy is
@@ -71,32 +78,35 @@ def choose(trials: Sequence[Trial], costs: Mapping[str, float]) -> Choice | None
     Args:
         trials: of all stages, whose costs are all instructions, or all times.
         costs: of each stage in fp32.
+        qat: how networks were trained, of trials that tell so.
 
     Returns:
         None where no precision holds in every stage.
     """
-    whole: dict[Precision, dict[str, Trial]] = {}
-    for precision in dict.fromkeys(trial.precision for trial in trials):
-        found = {stage: _best(trials, stage, precision) for stage in costs}
+    whole: dict[tuple[Precision, bool], dict[str, Trial]] = {}
+    for precision, trained in dict.fromkeys((t.precision, t.trained) for t in trials):
+        alike = [trial for trial in trials if trial.trained == trained]
+        found = {stage: _best(alike, stage, precision) for stage in costs}
         of = {stage: trial for stage, trial in found.items() if trial is not None}
         if of.keys() == costs.keys() and (
             not calibrated(precision) or _cost(of, costs) < sum(costs.values())
         ):
-            whole[precision] = of
+            whole[precision, trained] = of
     if not whole:
         return None
 
-    def rank(precision: Precision) -> tuple[bool, float]:
-        of = whole[precision]
-        if calibrated(precision):
+    def rank(way: tuple[Precision, bool]) -> tuple[bool, float]:
+        of = whole[way]
+        if calibrated(way[0]):
             return False, _cost(of, costs)
         return True, sum(trial.size for trial in of.values())
 
-    precision = min(whole, key=rank)
-    blocks = {stage: trial.float_blocks for stage, trial in whole[precision].items()}
+    precision, trained = min(whole, key=rank)
+    blocks = {stage: trial.float_blocks for stage, trial in whole[precision, trained].items()}
     return Choice(
         precision=precision,
         float_blocks={stage: floats for stage, floats in blocks.items() if floats},
+        qat=qat if trained else None,
     )
 
 

@@ -22,12 +22,14 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.data.splits import split as deal
 from classkinfy_export.data.splits import write as write_split
-from classkinfy_export.evaluation.search import Choice, Fidelity, Search, Sensitivity
+from classkinfy_export.evaluation.search import Choice, Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
+from classkinfy_export.jobs.search import Judge
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.precision import Precision
 from classkinfy_export.quantization.photos import Training
+from classkinfy_export.quantization.search import Rung
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, SplitRecipe
 from classkinfy_export.runtimes.arm64 import Arm64Runtime
 from classkinfy_export.taxonomy import Taxonomy
@@ -344,6 +346,48 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     assert f"Chosen: <b>{chosen['precision']}</b>" in text
     assert found["core"] == "cortex-a76, onnxruntime 1.2 on QEMU 3"
     assert found["core"] in text
+
+
+def test_a_search_trains_where_nothing_else_in_int8_holds(
+    sources: Sources,
+    recipe: ExportRecipe,
+    lesions: Path,
+    split_csv: Path,
+    classkinfy: Classkinfy,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = Judge.trial
+
+    def failing(judge: Judge, stage: str, rung: Rung, *rest: Any) -> Trial:
+        found = trial(judge, stage, rung, *rest)
+        return found.model_copy(update={"holds": rung.trained, "time": 0.5})
+
+    monkeypatch.setattr(Judge, "trial", failing)
+    monkeypatch.setattr("classkinfy_export.quantization.search._FLOATS", (0,))
+    update = {"formats": ("pytorch", "onnx"), "forms": ("staged",)}
+    bundle = export.export(sources, recipe.model_copy(update=update), tmp_path / "bundle").path
+    data = ("--calibration", lesions, "--split", split_csv, "--cost", "time")
+    far = ("--set", "qat.learning_rate=1", "--set", "qat.epochs=1")
+    ran = classkinfy("quantize", bundle, "--search", "--out", out, *data, *far, "--json")
+    assert ran.exit_code == 0
+    found = json.loads(ran.stdout)["search"]
+    assert found["choice"]["qat"] == {"epochs": 1, "learning_rate": 1.0, "seed": 0}
+    steps = [(t["precision"], t["trained"]) for t in found["trials"]]
+    assert steps[-2:] == [(INT8, True), ("static_wi8_ai8_se_fp32", True)]
+    assert not any(trained for _, trained in steps[:-2])
+    made = Bundle.open(out)
+    assert made.manifest.provenance.recipe["qat"] == found["choice"]["qat"]
+    assert made.manifest.calibration is not None
+    (network,) = made.manifest.calibration.trained
+    assert network.stage == "classify"
+    assert not network.kept, "a step of a whole code is too far"
+    assert "training classify for int8 did not make its noise less" in ran.stderr
+    assert "classify was trained for int8" in made.read("MODEL_CARD.md").decode()
+    page = out.with_name("page.html")
+    assert classkinfy("report", out, "--out", page).exit_code == 0
+    assert f"Chosen: <b>{found['choice']['precision']}, trained</b>" in page.read_text()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "weight_only_wi8_afp32", INT8])

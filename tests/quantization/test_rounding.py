@@ -14,7 +14,7 @@ from classkinfy_export.data import synthetic
 from classkinfy_export.errors import ExportError
 from classkinfy_export.quantization import rounding
 from classkinfy_export.quantization.folding import align, fold, input_range
-from classkinfy_export.quantization.rounding import rounded
+from classkinfy_export.quantization.rounding import round_weights
 from classkinfy_export.stages.network import Network
 
 SIDE = 64
@@ -47,6 +47,12 @@ def network(request: pytest.FixtureRequest, photos: list[Tensor]) -> Network:
 @pytest.fixture(scope="module")
 def ours(network: Network, photos: list[Tensor]) -> Network:
     return rounded(network, photos[:6])
+
+
+def rounded(network: Network, photos: list[Tensor]) -> Network:
+    folded = fold(network)
+    round_weights(folded, photos)
+    return folded
 
 
 def convolutions(network: Network) -> dict[str, nn.Conv2d]:

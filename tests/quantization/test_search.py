@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from classkinfy_export.evaluation.search import Fidelity, Search, Sensitivity, Trial
 from classkinfy_export.precision import Precision
 from classkinfy_export.quantization import search
+from classkinfy_export.recipes import QatRecipe
 
 INT8: Precision = "static_wi8_ai8"
 EXCITED: Precision = "static_wi8_ai8_se_fp32"
+QAT = QatRecipe(epochs=3)
+choose = partial(search.choose, qat=QAT)
 
 
 def noise(block: str, sqnr: float | None) -> Sensitivity:
@@ -28,11 +33,13 @@ def trial(
     holds: bool = True,
     stage: str = "classify",
     instructions: float | None = None,
+    trained: bool = False,
 ) -> Trial:
     return Trial(
         stage=stage,
         precision=precision,
         float_blocks=floats,
+        trained=trained,
         fidelity=Fidelity(agreement=0.99, mean_change=0.0, sqnr_db=sqnr),
         time=time,
         instructions=instructions,
@@ -101,7 +108,7 @@ def test_the_fastest_static_precision_that_holds_in_every_stage_is_chosen() -> N
         trial("fp16", 0.1, 70.0),
         trial("fp16", 0.1, 70.0, stage="grade_mel"),
     ]
-    found = search.choose(trials, {"classify": 0.02, "grade_mel": 0.03})
+    found = choose(trials, {"classify": 0.02, "grade_mel": 0.03})
     assert found is not None
     assert found.precision == INT8, "the other one does not hold in grade_mel"
     assert found.float_blocks == {"classify": ("conv_stem",)}
@@ -113,7 +120,7 @@ def test_a_dear_stage_weighs_more() -> None:
         *(trial(EXCITED, 0.8, 9.0), trial(EXCITED, 0.6, 9.0, stage="grade_mel")),
     ]
     for times, precision in (((0.9, 0.1), INT8), ((0.1, 0.9), EXCITED)):
-        found = search.choose(trials, dict(zip(("classify", "grade_mel"), times, strict=True)))
+        found = choose(trials, dict(zip(("classify", "grade_mel"), times, strict=True)))
         assert found is not None
         assert found.precision == precision
 
@@ -124,7 +131,7 @@ def test_a_network_without_branches_has_nothing_to_leave_in_float_of_them() -> N
         trial(INT8, 0.5, 5.0, holds=False, stage="grade_mel"),
         trial(EXCITED, 0.6, 20.0, stage="grade_mel"),
     ]
-    found = search.choose(trials, {"classify": 0.02, "grade_mel": 0.03})
+    found = choose(trials, {"classify": 0.02, "grade_mel": 0.03})
     assert found is not None
     assert found.precision == EXCITED
     assert found.float_blocks == {"classify": ("conv_stem",)}
@@ -136,14 +143,14 @@ def test_of_what_is_as_fast_the_least_noisy_is_chosen() -> None:
         trial(INT8, 0.510, 22.0, floats=("conv_stem",)),
         trial(INT8, 0.530, 25.0, floats=("conv_stem", "blocks.0.0")),
     ]
-    found = search.choose(trials, {"classify": 0.02})
+    found = choose(trials, {"classify": 0.02})
     assert found is not None
     assert found.float_blocks == {"classify": ("conv_stem",)}
 
 
 def test_what_is_slower_than_fp32_is_not_chosen_for_its_speed() -> None:
     trials = [trial(INT8, 1.1, 20.0), trial("fp16", 1.0, 70.0, size=0.5)]
-    found = search.choose(trials, {"classify": 0.02})
+    found = choose(trials, {"classify": 0.02})
     assert found is not None
     assert found.precision == "fp16"
 
@@ -151,10 +158,10 @@ def test_what_is_slower_than_fp32_is_not_chosen_for_its_speed() -> None:
 def test_without_a_static_precision_the_lightest_is_chosen_and_without_any_none() -> None:
     weights, halves = trial("weight_only_wi8_afp32", 1.1, 30.0), trial("fp16", 1.0, 70.0, size=0.5)
     static = trial(INT8, 0.5, 9.0, holds=False)
-    found = search.choose([static, weights, halves], {"classify": 0.02})
+    found = choose([static, weights, halves], {"classify": 0.02})
     assert found is not None
     assert found.precision == "weight_only_wi8_afp32"
-    assert search.choose([static], {"classify": 0.02}) is None
+    assert choose([static], {"classify": 0.02}) is None
 
 
 def test_where_instructions_are_counted_they_are_the_cost() -> None:
@@ -163,6 +170,24 @@ def test_where_instructions_are_counted_they_are_the_cost() -> None:
         trial(EXCITED, 0.6, 20.0, instructions=0.3),
         trial(EXCITED, 0.3, 25.0, instructions=0.4, floats=("conv_stem",)),
     ]
-    found = search.choose(trials, {"classify": 1e9})
+    found = choose(trials, {"classify": 1e9})
     assert found is not None
     assert (found.precision, found.float_blocks) == (EXCITED, {})
+
+
+def test_networks_trained_for_int8_are_chosen_whole() -> None:
+    """Of one network's stages none is the trained one's, and of another's the other's."""
+    rungs = list(search.ladder([noise("conv_stem", 9.0)], excitation=True, trained=True))
+    assert rungs == [search.Rung(INT8, (), trained=True), search.Rung(EXCITED, (), trained=True)]
+    trials = [
+        *(trial(INT8, 0.4, 9.0), trial(INT8, 0.4, 9.0, stage="grade_mel", holds=False)),
+        *(trial("fp16", 1.0, 70.0), trial("fp16", 1.0, 70.0, stage="grade_mel")),
+        *(trial(INT8, 0.5, 20.0, trained=True),),
+    ]
+    costs = {"classify": 0.02, "grade_mel": 0.03}
+    found = choose(trials, costs)
+    assert found is not None
+    assert (found.precision, found.qat) == ("fp16", None)
+    found = choose([*trials, trial(INT8, 0.5, 20.0, stage="grade_mel", trained=True)], costs)
+    assert found is not None
+    assert (found.precision, found.qat) == (INT8, QAT)
