@@ -259,7 +259,7 @@ class ExportRecipe(_Frozen):
     """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
     ``blocks.0``, ``blocks.3.1``."""
     qat: QatRecipe | None = None
-    """Train networks for those precisions first; minutes to hours."""
+    """Train networks for those precisions first, which takes minutes to hours."""
     opset: int = Field(18, ge=18, le=20)
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
@@ -280,6 +280,11 @@ class ExportRecipe(_Frozen):
         static = [precision for precision in self.precisions if calibrated(precision)]
         if self.qat is not None and not static:
             raise ValueError("qat trains for int8 activations: put static_wi8_ai8 in precisions")
+        if self.qat is not None and "weight_only_wi8_afp32" in self.precisions:
+            raise ValueError(
+                "qat trains for int8 activations, which weight_only_wi8_afp32 has not, and int8 "
+                "weights are the same in all precisions of a bundle: leave out either"
+            )
         if static and "litert" in self.formats and "staged" not in self.forms:
             raise ValueError(
                 f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"

@@ -94,8 +94,9 @@ def _quantised(manifest: Manifest) -> list[str]:
     for network in manifest.calibration.trained if manifest.calibration is not None else ():
         after = "infinite" if network.after is None else f"{network.after:.4f}"
         lines.append(
-            f"{network.stage} was trained for int8 on the photos that it was calibrated on: noise "
-            f"of activations {network.before:.4f} of the signal before, {after} after"
+            f"{network.stage} was trained for int8 on three quarters of the calibration photos. On "
+            f"the others int8 activations made noise of {network.before:.4f} of the signal before, "
+            f"{after} after"
             f"{'' if network.kept else '. It was no less, so the network is as it was'}.\n"
         )
     static = [model for model in manifest.models if model.floats is not None]

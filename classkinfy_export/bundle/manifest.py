@@ -77,12 +77,12 @@ class Stability(_Frozen):
 
 
 class Trained(_Frozen):
-    """What training for int8 did to a network, on the photos that it was trained on."""
+    """What training for int8 did to a network, on calibration photos that it was not trained on."""
 
     stage: str
-    before: float = Field(ge=0)
+    before: float = Field(ge=0, allow_inf_nan=False)
     """Noise of int8 activations, of the power of embedding and logits."""
-    after: float | None = Field(ge=0)
+    after: float | None = Field(None, ge=0)
     """None where it diverged."""
 
     @property

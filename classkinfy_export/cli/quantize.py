@@ -50,7 +50,9 @@ def command(
 ) -> None:
     """Add quantised models to a bundle: a new bundle, as 'export' would have written it.
 
-    With --search each block's noise is measured, and what is noisiest stays in float.
+    With --search each block's noise is measured, and what is noisiest stays in float. Where nothing
+    that computes in int8 holds, networks are trained for it, which takes minutes to hours; --set
+    qat.epochs=8 says how long, --set qat=null that they are not.
 
     Example: [bold]classkinfy quantize bundle --out quantised --calibration HAM10000
     --split runs/mobile/split.csv[/]

@@ -43,7 +43,7 @@ class Trial(_Frozen):
     precision: Precision
     float_blocks: tuple[str, ...]
     trained: bool = False
-    """Whether the network was trained for int8 first."""
+    """Whether networks were trained for int8 first, those that this made less noisy."""
     fidelity: Fidelity
     time: float
     """On this machine, over that of fp32 in turn with it."""

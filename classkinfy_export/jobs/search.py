@@ -64,7 +64,9 @@ def search(
         agreement: the least share of decisions that must be those of fp32.
         split: of these photos.
         cost: what is to be least; instructions where an emulated core is set up, by default.
-        overrides: ``calibration.images=500`` over the bundle's recipe, of nothing that is searched.
+        overrides: ``calibration.images=500`` over the bundle's recipe, of nothing that is searched;
+            ``qat.epochs=8`` of how networks are trained where nothing else in int8 holds, and
+            ``qat=null`` for not at all.
         report: told of each step.
 
     Raises:
@@ -102,13 +104,14 @@ def search(
         photos, assembly, recipe, partial(report, "calibration photos")
     )
     judged = CalibrationSet(judging, assembly, recipe, partial(report, "photos to judge by"))
+    untrained = recipe.qat is None and any(override.startswith("qat=") for override in overrides)
     return search_assembly(
         assembly,
         calibration_set,
         judged,
         agreement,
         recipe.opset,
-        qat=recipe.qat or QatRecipe(),
+        qat=None if untrained else recipe.qat or QatRecipe(),
         core=core,
         report=report,
     )
@@ -121,7 +124,7 @@ def search_assembly(
     agreement: float,
     opset: int,
     *,
-    qat: QatRecipe,
+    qat: QatRecipe | None,
     core: Arm64Runtime | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Search:
@@ -133,7 +136,7 @@ def search_assembly(
         photos: of other lesions, to judge by.
         agreement: the least share of decisions that must be those of fp32.
         opset: of the graphs.
-        qat: how networks are trained for int8, where they have to be.
+        qat: how networks are trained for int8, where they have to be; None if never.
         core: what to count instructions on; of none time is the cost.
         report: told of each model tried.
 
@@ -162,8 +165,10 @@ def search_assembly(
         return choose(trials, costs, qat)
 
     choice = climb(graphs, trained=False)
-    if choice is None or not calibrated(choice.precision):
-        choice = climb(StageGraphs(assembly, prepare(qat), opset), trained=True)
+    if qat is not None and (choice is None or not calibrated(choice.precision)):
+        learnt = prepare(qat)
+        if any(noise.less for noise in learnt.noises.values()):
+            choice = climb(StageGraphs(assembly, learnt, opset), trained=True)
     return Search(
         agreement=agreement,
         images=len(photos),

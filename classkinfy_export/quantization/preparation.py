@@ -58,7 +58,7 @@ def prepare(
         report: told of each step.
 
     Raises:
-        ExportError: a network is another one with batch norm folded.
+        ExportError: a network is another one with batch norm folded, or cannot be trained.
     """
     result = copy.deepcopy(assembly)
     pixels, embeddings, noises = {}, {}, {}

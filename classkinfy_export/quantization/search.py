@@ -69,7 +69,9 @@ def ladder(
         yield Rung("fp16")
 
 
-def choose(trials: Sequence[Trial], costs: Mapping[str, float], qat: QatRecipe) -> Choice | None:
+def choose(
+    trials: Sequence[Trial], costs: Mapping[str, float], qat: QatRecipe | None
+) -> Choice | None:
     """Choose one precision for all stages: the cheapest static one that holds, else the lightest.
 
     A static one must cost less than fp32. Of a stage's rungs that cost as much the least noisy is

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from classkinfy_export.errors import ExportError
 from classkinfy_export.quantization import blocks, ranges
 from classkinfy_export.quantization.folding import cut_by_relu, plain, reading_pixels
 from classkinfy_export.quantization.ranges import Range, Ranges
@@ -33,7 +34,11 @@ _EXCITATION = ".se."
 _GIVING = (nn.ReLU, nn.ReLU6, nn.SiLU)
 _BATCH = 8
 _CODES = 255
-_JUDGED = 64
+_HELD_OUT = 4
+_FEWEST = 11
+"""Photos, of which every fourth is held out, for one batch."""
+_LEAST = 1e-12
+"""Of a power that noise is told of: a head may give zeros."""
 
 
 class Noise(NamedTuple):
@@ -77,7 +82,9 @@ class _Activation:
     def replace(self, by: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Put something else in its place, until the handle is left."""
         if self.given:
-            return self.module.register_forward_hook(lambda _, __, output: by(output))
+            return self.module.register_forward_hook(
+                lambda _, __, output: by(output) if isinstance(output, Tensor) else output
+            )
         return self.module.register_forward_pre_hook(lambda _, inputs: (by(inputs[0]), *inputs[1:]))
 
 
@@ -93,35 +100,51 @@ def train(
     Args:
         network: batch norm folded; only weights of its convolutions change.
         teacher: the same, as it was trained in float.
-        levels: float32 [1, 3, s, s], 0..255, one for each photo; they are mirrored and turned.
+        levels: float32 [1, 3, s, s], 0..255, one for each photo. Every fourth is what noise is
+            measured on, and the others are trained on, mirrored and turned.
         recipe: how long, and how fast.
         report: called with (done, total) steps.
 
     Returns:
-        noise before and after training, of what these photos' embeddings and logits are.
+        noise before and after training; weights are not rounded in either.
+
+    Raises:
+        ExportError: there are too few photos, or nothing to train.
     """
+    judged = levels[::_HELD_OUT]
+    taught = [levels[place] for place in range(len(levels)) if place % _HELD_OUT]
+    if len(taught) < _BATCH:
+        raise ExportError(
+            f"training for int8 needs {_FEWEST} photos, and has {len(levels)}",
+            hint="give --calibration more, or leave qat out of the recipe",
+        )
     network.requires_grad_(requires_grad=False)
     activations = list(_activations(network))
     seen = _ranges(network, activations, levels)
     convolutions = [m for m in network.backbone.modules() if isinstance(m, nn.Conv2d) and plain(m)]
+    if not convolutions:
+        raise ExportError(
+            f"{network.spec.architecture} has no convolution that can be trained for int8",
+            hint="leave qat out of the recipe",
+        )
     weights = [convolution.weight.detach().clone() for convolution in convolutions]
     learnt = [_in_steps(convolution) for convolution in convolutions]
-    steps = -(-len(levels) // _BATCH) * recipe.epochs
+    steps = -(-len(taught) // _BATCH) * recipe.epochs
     optimiser = torch.optim.Adam(learnt, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with ExitStack() as stack:
         for activation in activations:
-            low, high = seen[activation.name]
+            low, high = seen.get(activation.name, (0.0, 0.0))
             if low < high:
                 stack.enter_context(activation.replace(_rounding((low, high))))
-        before = _mean_distance(network, teacher, levels)
-        for step, batch in enumerate(_batches(levels, recipe)):
+        before = _mean_distance(network, teacher, judged)
+        for step, batch in enumerate(_batches(taught, recipe)):
             report(step, steps)
             optimiser.zero_grad()
             torch.autograd.backward(_distance(network, teacher, batch))
             optimiser.step()
             schedule.step()
-        noise = Noise(before, _mean_distance(network, teacher, levels))
+        noise = Noise(before, _mean_distance(network, teacher, judged))
     for convolution, weight in zip(convolutions, weights, strict=True):
         parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
         if not noise.less:
@@ -144,15 +167,16 @@ def _distance(network: Network, teacher: Network, levels: Tensor) -> Tensor:
         logits = _centred(teacher.head(wanted))
     given = network.embed(levels)
     found = _centred(network.head(given))
-    embedding = (given - wanted).square().sum() / wanted.square().sum()
-    return embedding + (found - logits).square().sum() / logits.square().sum()
+    return _noise(given, wanted) + _noise(found, logits)
+
+
+def _noise(given: Tensor, wanted: Tensor) -> Tensor:
+    return (given - wanted).square().sum() / wanted.square().sum().clamp(min=_LEAST)
 
 
 def _mean_distance(network: Network, teacher: Network, levels: Sequence[Tensor]) -> float:
-    """Return the mean distance over some photos, evenly spaced: 64 to 127, or all of fewer."""
-    some = levels[:: max(1, len(levels) // _JUDGED)]
     with torch.no_grad():
-        return float(np.mean([float(_distance(network, teacher, photo)) for photo in some]))
+        return float(np.mean([float(_distance(network, teacher, photo)) for photo in levels]))
 
 
 def _centred(logits: Tensor) -> Tensor:
