@@ -83,16 +83,12 @@ def wide_ranges() -> Iterator[None]:
         yield
 
 
-def learn(network: Network, photos: list[Tensor], recipe: QatRecipe) -> Network:
-    result = fold(network)
-    with wide_ranges():
-        assert training.train(result, network, photos[:42], recipe).less
-    return result
-
-
 @pytest.fixture(scope="module")
 def learnt(network: Network, photos: list[Tensor]) -> Network:
-    return learn(network, photos, LEARNING)
+    result = fold(network)
+    with wide_ranges():
+        assert training.train(result, network, photos[:42], LEARNING).less
+    return result
 
 
 class Embedding(nn.Module):
