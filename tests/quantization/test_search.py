@@ -176,13 +176,13 @@ def test_where_instructions_are_counted_they_are_the_cost() -> None:
 
 
 def test_networks_trained_for_int8_are_chosen_whole() -> None:
-    """Of one network's stages none is the trained one's, and of another's the other's."""
+    """Never one stage trained and another not: an export trains all or none."""
     rungs = list(search.ladder([noise("conv_stem", 9.0)], excitation=True, trained=True))
     assert rungs == [search.Rung(INT8, (), trained=True), search.Rung(EXCITED, (), trained=True)]
     trials = [
         *(trial(INT8, 0.4, 9.0), trial(INT8, 0.4, 9.0, stage="grade_mel", holds=False)),
         *(trial("fp16", 1.0, 70.0), trial("fp16", 1.0, 70.0, stage="grade_mel")),
-        *(trial(INT8, 0.5, 20.0, trained=True),),
+        trial(INT8, 0.5, 20.0, trained=True),
     ]
     costs = {"classify": 0.02, "grade_mel": 0.03}
     found = choose(trials, costs)
