@@ -66,6 +66,8 @@ class Subject:
     stage: str
     network: Network
     rounded: Network
+    trained: Network | None
+    """For int8, and rounded then; None where the recipe asks for none."""
     pixels: tuple[float, float]
     blocks: tuple[str, ...]
     calibration: Sequence[Floats]
@@ -107,27 +109,36 @@ def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
 
 def ours(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     """Make this toolkit's models."""
-    alone = Alone(subject.rounded)
+    yield from _ours(subject, subject.rounded, "", light=True)
+    if subject.trained is not None:
+        yield from _ours(subject, subject.trained, ", qat", light=False)
+
+
+def _ours(
+    subject: Subject, network: Network, how: str, *, light: bool
+) -> Iterator[tuple[Name, bytes]]:
+    alone = Alone(network)
     ready = graph.export(alone, subject.spec, OPSET)
     flat = signatures.convert({subject.stage: (alone, subject.spec)})
-    light: Precision = "weight_only_wi8_afp32"
-    yield Name(OURS, light, "onnxruntime"), onnx_weights.keep(ready, light).SerializeToString()
+    if light:
+        only: Precision = "weight_only_wi8_afp32"
+        yield Name(OURS, only, "onnxruntime"), onnx_weights.keep(ready, only).SerializeToString()
     feeds = Feeds(subject.feeds())
     seen = onnx_static.observe(ready, feeds)
     embedding = subject.embedding(feeds)
-    excited = has_excitation(subject.network)
+    excited = has_excitation(network)
     static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"
     for blocks in dict.fromkeys(((), subject.blocks)):
-        kind = ", ".join((static, *(f"{block} float" for block in blocks)))
-        how: dict[str, Any] = {
+        kind = ", ".join((static + how, *(f"{block} float" for block in blocks)))
+        settings: dict[str, Any] = {
             "float_excitation": float_excitation(static),
             "float_blocks": blocks,
         }
-        model, _ = onnx_static.quantize(ready, seen, subject.pixels, **how)
+        model, _ = onnx_static.quantize(ready, seen, subject.pixels, **settings)
         onnx_offset.correct(model, embedding, feeds.few)
         yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
         by = {subject.stage: feeds}
-        data, _ = litert_static.quantize(flat, by, {subject.stage: subject.pixels}, **how)
+        data, _ = litert_static.quantize(flat, by, {subject.stage: subject.pixels}, **settings)
         data = litert_offset.correct(data, {subject.stage: embedding}, by)
         yield Name(OURS, kind, "litert"), data
 

@@ -6,9 +6,10 @@ r"""int8 of networks alone: this toolkit's beside what the stock tools make of t
 
 Each network is taken by itself, from resized levels to logits, in every precision that is compared,
 all calibrated on the same photos of the training part, in one shuffled order: some tools' ranges
-hang on it. Photos of the split's test part go through ``prepare``, ``screen`` and the resize once,
-and through all models of a network one after the other, each on one thread, so that a noisy moment
-is all of theirs; a clock runs while a model does. SQNR is of logits, means taken off, and KL of
+hang on it. With ``--set qat.epochs=4`` networks are trained for int8 too, and measured both ways.
+Photos of the split's test part go through ``prepare``, ``screen`` and the resize once, and through
+all models of a network one after the other, each on one thread, so that a noisy moment is all of
+theirs; a clock runs while a model does. SQNR is of logits, means taken off, and KL of
 their softmax, beside fp32 in the same runtime. A classifier's labels and changes are the
 pipeline's, the screen's answer pooled in; intervals are of the paired difference, by bootstrap over
 lesions. Weights alone, as halves and int8, are in ``precisions.md`` for LiteRT.
@@ -78,7 +79,11 @@ def subjects(
     assembly = sources.assemble(recipe)
     photos = sources.photos(recipe, given.images, given.split)
     assert photos is not None
-    prepared = export.prepare(photos, assembly, recipe, lambda what, done, total: None)
+    untrained = recipe.model_copy(update={"qat": None})
+    prepared = export.prepare(photos, assembly, untrained, lambda what, done, total: None)
+    trained = None
+    if recipe.qat is not None:
+        trained = export.prepare(photos, assembly, recipe, lambda what, done, total: None)
     tested = CalibrationSet(Photos(tuple(map(Path, given.photos)), 0), assembly, recipe)
     for stage in assembly.networks():
         if given.only and stage not in given.only:
@@ -94,6 +99,7 @@ def subjects(
             stage=stage,
             network=module.network,
             rounded=rounded.network,
+            trained=trained and trained.assembly.modules[stage].network,
             pixels=prepared.pixels[stage],
             blocks=recipe.float_blocks.get(stage, ()),
             calibration=[levels[0][place] for place in order],
@@ -278,6 +284,7 @@ def main() -> None:
     parser.add_argument("--run", nargs=2, action="append", metavar=("RUN", "RECIPE"), required=True)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE, over the recipes")
     parser.add_argument("--only", action="append", help="a stage; repeatable")
     parser.add_argument("--limit", type=int, help="of the test photos, evenly spaced")
     parser.add_argument("--arm64", action="store_true")
@@ -287,7 +294,8 @@ def main() -> None:
     if given.arm64 and runtimes.get("arm64-litert").version() is None:
         parser.error(f"--arm64: {runtimes.get('arm64-litert').hint()}")
     for run, name in given.run:
-        recipe = recipes.load(name, ExportRecipe, ("precisions=[fp32, static_wi8_ai8]",))
+        settings = ("precisions=[fp32, static_wi8_ai8]", *given.set)
+        recipe = recipes.load(name, ExportRecipe, settings)
         source = Path(run)
         whole = source.is_dir()
         sources = Sources.from_run(source) if whole else Sources.from_files(source, {}, recipe)

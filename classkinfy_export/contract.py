@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from classkinfy_export.document import FiniteDocument
 from classkinfy_export.taxonomy import Taxonomy
 
 Dtype = Literal["uint8", "int32", "float32"]
@@ -79,11 +80,12 @@ UNDECIDED = -1
 """``diagnosis`` of a refused frame."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+FormatName = Literal["pytorch", "onnx", "litert"]
+Form = Literal["staged", "fused"]
+"""Stage after stage, or one graph."""
 
 
-class Size(_Frozen):
+class Size(FiniteDocument):
     """Height and width, pixels."""
 
     height: int = Field(gt=0, le=8192)
@@ -129,7 +131,7 @@ class Capture(Size):
         return self
 
 
-class TensorSpec(_Frozen):
+class TensorSpec(FiniteDocument):
     """One named tensor.
 
     ``exact`` tensors are the same bytes on every runtime; the others are held to a tolerance.
@@ -142,7 +144,7 @@ class TensorSpec(_Frozen):
     exact: bool = False
 
 
-class StageSpec(_Frozen):
+class StageSpec(FiniteDocument):
     """One stage: what it is, what it reads and what it gives."""
 
     name: str
@@ -153,7 +155,7 @@ class StageSpec(_Frozen):
     """The class that a grade stage grades."""
 
 
-class QualityRule(_Frozen):
+class QualityRule(FiniteDocument):
     """A threshold on one quality measure, the reason bit it sets, and whether it refuses."""
 
     measure: str
@@ -173,7 +175,7 @@ class QualityRule(_Frozen):
         return self
 
 
-class NetworkSpec(_Frozen):
+class NetworkSpec(FiniteDocument):
     """How a network is built and what pixels it expects: everything but the weights."""
 
     architecture: str

@@ -7,36 +7,31 @@ Recipes are frozen. An unknown key, a wrong type or two fields that contradict e
 from __future__ import annotations
 
 import copy
-import difflib
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from classkinfy_export.contract import (
     SCREEN_SMALLEST,
     Capture,
+    Form,
+    FormatName,
     GraderVariant,
     NetworkSpec,
     QualityRule,
     WeightsDtype,
     WorkingSize,
 )
+from classkinfy_export.document import FiniteDocument, explain
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.precision import Offered, calibrated
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.tolerances import ParityRecipe
 
-FormatName = Literal["pytorch", "onnx", "litert"]
-Form = Literal["staged", "fused"]
-
 _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 _Stage = Annotated[str, Field(pattern="^(classify|grade_.+)$")]
@@ -44,7 +39,7 @@ _Stage = Annotated[str, Field(pattern="^(classify|grade_.+)$")]
 _Deviation = Annotated[float, Field(gt=0)]
 
 
-class SplitRecipe(_Frozen):
+class SplitRecipe(FiniteDocument):
     """Shares of the lesions in each part; the rest is for training."""
 
     val: float = Field(0.10, ge=0, lt=1)
@@ -59,7 +54,7 @@ class SplitRecipe(_Frozen):
         return self
 
 
-class NetworkRecipe(_Frozen):
+class NetworkRecipe(FiniteDocument):
     """A network to train: a timm architecture, its start, its input."""
 
     architecture: str = "tf_efficientnet_lite0"
@@ -85,7 +80,7 @@ class NetworkRecipe(_Frozen):
         )
 
 
-class AugmentRecipe(_Frozen):
+class AugmentRecipe(FiniteDocument):
     """How images are varied in training. Amounts are the largest, each image draws its own."""
 
     flips: bool = True
@@ -109,7 +104,7 @@ class AugmentRecipe(_Frozen):
     """Of the batches."""
 
 
-class FitRecipe(_Frozen):
+class FitRecipe(FiniteDocument):
     """One training: optimiser, schedule, sampling, loss, augmentation."""
 
     epochs: int = Field(6, ge=1)
@@ -145,14 +140,14 @@ class FitRecipe(_Frozen):
     augment: AugmentRecipe = AugmentRecipe()
 
 
-class Hardware(_Frozen):
+class Hardware(FiniteDocument):
     """What to train on, as Lightning's Trainer takes it; figures do not depend on it."""
 
     devices: int = Field(1, ge=1)
     nodes: int = Field(1, ge=1)
 
 
-class ClassifierRecipe(_Frozen):
+class ClassifierRecipe(FiniteDocument):
     """The first stage."""
 
     network: NetworkRecipe = NetworkRecipe()
@@ -165,7 +160,7 @@ class ClassifierRecipe(_Frozen):
     the severity proxy measures. Heads on the trunk then find it there."""
 
 
-class GraderRecipe(_Frozen):
+class GraderRecipe(FiniteDocument):
     """The second stage: networks of their own, or heads on the classifier's trunk."""
 
     variant: GraderVariant = "trunk"
@@ -184,7 +179,7 @@ class GraderRecipe(_Frozen):
         return self
 
 
-class TrainRecipe(_Frozen):
+class TrainRecipe(FiniteDocument):
     """Everything that a training run is made of, but the data."""
 
     taxonomy: Taxonomy = Taxonomy()
@@ -215,7 +210,7 @@ class TrainRecipe(_Frozen):
         return self
 
 
-class CalibrationRecipe(_Frozen):
+class CalibrationRecipe(FiniteDocument):
     """Which photos the ranges of activations are taken from, of those that are given."""
 
     images: int = Field(256, ge=1)
@@ -224,7 +219,7 @@ class CalibrationRecipe(_Frozen):
     """Another one draws other photos."""
 
 
-class QatRecipe(_Frozen):
+class QatRecipe(FiniteDocument):
     """Quantisation-aware training, on the calibration photos."""
 
     epochs: int = Field(4, ge=1)
@@ -234,7 +229,7 @@ class QatRecipe(_Frozen):
     """Of the photos' order, and of how they are turned."""
 
 
-class ExportRecipe(_Frozen):
+class ExportRecipe(FiniteDocument):
     """What a bundle holds."""
 
     name: str = Field("mobile", pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -353,44 +348,6 @@ def parse(
         return kind.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{source}: {explain(error, kind)}") from error
-
-
-def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Return one line for one problem of a validation error, with what is allowed.
-
-    A misspelt key comes first: the key that is missing in its place only follows from it.
-    """
-    problems = error.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(kind, first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        allowed = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}; {allowed}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
-
-
-def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        if isinstance(part, int) or part not in kind.model_fields:
-            continue  # a place in a list, or a key of a dict
-        nested = _model_in(kind.model_fields[part].annotation)
-        if nested is None:
-            return []
-        kind = nested
-    return list(kind.model_fields)
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
 
 
 def _override(content: dict[str, Any], override: str) -> None:

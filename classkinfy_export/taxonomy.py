@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from classkinfy_export.document import Document
 
 DISCLAIMER = (
     "Research and education only. Not a medical device: "
@@ -27,14 +29,12 @@ _HAM10000 = {
 }
 
 
-class Taxonomy(BaseModel):
+class Taxonomy(Document):
     """The classes of a classifier, in output order.
 
     The default is HAM10000's seven diagnoses. Another set is written in a recipe; it then
     travels in checkpoints and in the manifest, and no code names a class.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[str, ...] = Field(tuple(_HAM10000), min_length=2)
     graded: tuple[str, ...] = ("akiec", "bcc", "bkl", "mel", "nv")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from classkinfy_export.document import FiniteDocument
 from classkinfy_export.precision import Precision, calibrated
 
 RuntimeName = Literal[
@@ -25,11 +26,7 @@ RuntimeName = Literal[
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class RuntimeParity(_Frozen):
+class RuntimeParity(FiniteDocument):
     """What is asked of one runtime."""
 
     images: int | None = Field(None, ge=1)
@@ -46,7 +43,7 @@ class RuntimeParity(_Frozen):
     seen beside PyTorch, as that one is, for it computes something else of the same file."""
 
 
-class QuantisedParity(_Frozen):
+class QuantisedParity(FiniteDocument):
     """What is asked of a precision other than fp32 beside PyTorch, and of an int8 file in others.
 
     What keeps only its weights otherwise computes in float, and is held as fp32 from runtime to
@@ -99,7 +96,7 @@ _ASKED: dict[RuntimeName, dict[str, Any]] = {
 """Of slow runtimes, and of those whose kernels add up in another order."""
 
 
-class ParityRecipe(_Frozen):
+class ParityRecipe(FiniteDocument):
     """Largest absolute difference from PyTorch that still passes, by tensor; exact ones need 0."""
 
     preliminary: float = Field(1e-5, ge=0)
@@ -110,10 +107,10 @@ class ParityRecipe(_Frozen):
     embedding: float = Field(1e-3, ge=0)
     close_call: float = Field(0.02, gt=0, le=1)
     """How near the two likeliest classes are, for a small change to matter."""
-    quantised: QuantisedParity = QuantisedParity()
-    runtimes: dict[RuntimeName, RuntimeParity] = {
-        name: RuntimeParity(**asked) for name, asked in _ASKED.items()
-    }
+    quantised: QuantisedParity = Field(default_factory=QuantisedParity)
+    runtimes: dict[RuntimeName, RuntimeParity] = Field(
+        default_factory=lambda: {name: RuntimeParity(**asked) for name, asked in _ASKED.items()}
+    )
     """What is asked of some else than of others. What a recipe says is laid over what slow
     runtimes are asked by default, field by field."""
 

@@ -16,8 +16,8 @@ from PIL import Image
 import classkinfy_export
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Form
 from classkinfy_export.data import synthetic
-from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
 from classkinfy_export.taxonomy import DISCLAIMER
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from classkinfy_export.bundle.manifest import FileEntry, Manifest, ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import FormatName, StageSpec
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 
 
 def alone(data: bytes, spec: StageSpec, form: FormatName, precision: Precision = "fp32") -> Bundle:

@@ -6,20 +6,21 @@ import hashlib
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from classkinfy_export.contract import (
     QUALITY_MEASURES,
     Capture,
+    FormatName,
     GraderVariant,
     NetworkSpec,
     QualityRule,
     StageSpec,
     WorkingSize,
 )
+from classkinfy_export.document import Document, explain
 from classkinfy_export.errors import BundleError
 from classkinfy_export.precision import Precision, calibrated
-from classkinfy_export.recipes import FormatName, explain
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
 from classkinfy_export.tolerances import ParityRecipe
 
@@ -34,18 +35,14 @@ PIPELINE = "pipeline"
 _Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileEntry(_Frozen):
+class FileEntry(Document):
     """A pinned file."""
 
     sha256: str = _Sha256
     size_bytes: int = Field(ge=0)
 
 
-class ModelFile(_Frozen):
+class ModelFile(Document):
     """One model file and the stages in it.
 
     ``entries`` maps a stage to its entry point: the signature in a LiteRT file, the graph in an
@@ -64,7 +61,7 @@ class ModelFile(_Frozen):
     same: as the file has it, not as the recipe asked."""
 
 
-class Stability(_Frozen):
+class Stability(Document):
     """How much ranges depend on which photos they were taken from, of two disjoint halves."""
 
     activations: int = Field(ge=1)
@@ -76,7 +73,7 @@ class Stability(_Frozen):
     """Of that one, by how much the lesser scale is below the larger, as a share of it."""
 
 
-class Trained(_Frozen):
+class Trained(Document):
     """What training for int8 did to a network, on calibration photos that it was not trained on."""
 
     stage: str
@@ -91,7 +88,7 @@ class Trained(_Frozen):
         return self.after is not None and self.after < self.before
 
 
-class Calibration(_Frozen):
+class Calibration(Document):
     """The photos that the ranges of activations were taken from."""
 
     images: int = Field(ge=1)
@@ -109,7 +106,7 @@ class Calibration(_Frozen):
     """Networks that were to be trained for int8, on the same photos."""
 
 
-class Decided(_Frozen):
+class Decided(Document):
     """What a model file decides beside its own format's fp32, in its runtime."""
 
     format: FormatName
@@ -128,7 +125,7 @@ class Decided(_Frozen):
     """What kept the machine that measured this from answering as others do."""
 
 
-class Decisions(_Frozen):
+class Decisions(Document):
     """What quantising changed, re-measured on the quantised files."""
 
     images: int = Field(ge=1)
@@ -138,7 +135,7 @@ class Decisions(_Frozen):
     models: tuple[Decided, ...]
 
 
-class Provenance(_Frozen):
+class Provenance(Document):
     """Where the weights and the files came from."""
 
     toolkit: str
@@ -150,7 +147,7 @@ class Provenance(_Frozen):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class Manifest(_Frozen):
+class Manifest(Document):
     """``manifest.json``. Deterministic: no time, no path, no host."""
 
     schema_version: Literal[2] = 2

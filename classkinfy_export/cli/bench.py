@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
+from classkinfy_export.document import explain
 from classkinfy_export.errors import ClasskinfyError, GateFailedError
 from classkinfy_export.latency.host import LatencyReport, bench
 from classkinfy_export.latency.instructions import CostReport, StageCost, count
-from classkinfy_export.recipes import explain
 
 
 def command(

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from skimage.measure import label, perimeter_crofton
 
 from classkinfy_export.data.dataset import Dataset, Progress
 from classkinfy_export.data.folder import read_table
 from classkinfy_export.data.masks import LESION_ABOVE
+from classkinfy_export.document import Document
 from classkinfy_export.errors import DataError
 from classkinfy_export.taxonomy import Taxonomy
 
@@ -93,7 +94,7 @@ def measure(
     )
 
 
-class SeverityScale(BaseModel):
+class SeverityScale(Document):
     """What turns features into a grade, fitted on the training part: it travels as JSON.
 
     Attributes:
@@ -104,8 +105,6 @@ class SeverityScale(BaseModel):
         cuts: of each diagnosis, the scores at which the next grade begins: quantiles of the
             training part's scores that make the grades equally frequent there.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     severities: tuple[str, ...]
     weights: dict[str, float]

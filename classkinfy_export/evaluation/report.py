@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import ConfigDict, model_validator
+
+from classkinfy_export.document import Document
 
 
 class Figure(NamedTuple):
@@ -19,18 +21,14 @@ Figures = dict[str, Figure]
 """By name, as ``recall/mel`` or ``balanced_accuracy``."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Slice(_Frozen):
+class Slice(Document):
     """A part of the images."""
 
     n: int
     figures: Figures
 
 
-class Bin(_Frozen):
+class Bin(Document):
     """Answers of about one confidence."""
 
     n: int
@@ -38,15 +36,17 @@ class Bin(_Frozen):
     accuracy: float
 
 
-class Curve(_Frozen):
+class Curve(Document):
     """A receiver operating characteristic, from (0, 0) to (1, 1)."""
 
     false_positive_rate: tuple[float, ...]
     true_positive_rate: tuple[float, ...]
 
 
-class Evaluation(_Frozen):
-    """A classifier on a set of images."""
+class Evaluation(Document):
+    """A classifier on a set of images; a bundle's evidence holds more beside it."""
+
+    model_config = ConfigDict(extra="ignore")
 
     data: str
     """The data set's name, and the part of it."""
@@ -78,7 +78,7 @@ class Evaluation(_Frozen):
         return self
 
 
-class Change(_Frozen):
+class Change(Document):
     """A figure of two classifiers, and its change with the interval of the paired bootstrap."""
 
     before: float
@@ -86,7 +86,7 @@ class Change(_Frozen):
     change: Figure
 
 
-class Paired(_Frozen):
+class Paired(Document):
     """Two classifiers on the same images."""
 
     images: int

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from classkinfy_export.document import Document
 from classkinfy_export.precision import Precision
 from classkinfy_export.recipes import QatRecipe
 
 Cost = Literal["instructions", "time"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Fidelity(_Frozen):
+class Fidelity(Document):
     """How near answers are to the float network's, over photos."""
 
     agreement: float
@@ -28,7 +25,7 @@ class Fidelity(_Frozen):
     """Of the log-probabilities, mean taken off: power over that of the difference; None of none."""
 
 
-class Sensitivity(_Frozen):
+class Sensitivity(Document):
     """What a block costs in int8, everything else of its network in float."""
 
     stage: str
@@ -36,7 +33,7 @@ class Sensitivity(_Frozen):
     fidelity: Fidelity
 
 
-class Trial(_Frozen):
+class Trial(Document):
     """A rung, tried."""
 
     stage: str
@@ -60,7 +57,7 @@ class Trial(_Frozen):
         return self.time if self.instructions is None else self.instructions
 
 
-class Choice(_Frozen):
+class Choice(Document):
     """What to export."""
 
     precision: Precision
@@ -70,7 +67,7 @@ class Choice(_Frozen):
     """How networks are to be trained for int8 first."""
 
 
-class Search(_Frozen):
+class Search(Document):
     """All that was tried, and what came of it. As evidence it also names a manifest."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

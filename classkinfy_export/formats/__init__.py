@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from classkinfy_export.contract import FormatName
 from classkinfy_export.formats.base import Format, Progress
-from classkinfy_export.recipes import FormatName
 
 __all__ = ["Format", "Progress", "get"]
 

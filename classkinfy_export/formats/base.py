@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.contract import FormatName
 from classkinfy_export.quantization.preparation import Prepared
-from classkinfy_export.recipes import ExportRecipe, FormatName
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
 Progress = Callable[[str], None]

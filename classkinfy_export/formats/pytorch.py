@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
+from classkinfy_export.contract import FormatName
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.quantization.preparation import Prepared
-from classkinfy_export.recipes import ExportRecipe, FormatName
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.assembly import Assembly
 

@@ -15,9 +15,9 @@ from scipy.special import log_softmax
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import Decided, Decisions
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import FormatName
 from classkinfy_export.frame import frame
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.session import Session
 
 _Key = tuple[FormatName, Precision]

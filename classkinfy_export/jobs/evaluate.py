@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classkinfy_export import files, runtimes
+from classkinfy_export.contract import Form
 from classkinfy_export.errors import BundleError, DataError, require
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.jobs import held_out
 from classkinfy_export.jobs.target import Target
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.session import Session
 
 if TYPE_CHECKING:

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export import __version__, machine, runtimes
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Form
 from classkinfy_export.data import synthetic
+from classkinfy_export.document import Document
 from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.frame import Pixels, frame
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import Form
 
 Progress = Callable[[int, int], None]
 
@@ -39,11 +39,7 @@ _NOISE = 1.25
 """Medians of the rounds further apart than this ratio mean that the machine was too noisy."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Latency(_Frozen):
+class Latency(Document):
     """One configuration, measured."""
 
     runtime: str
@@ -73,7 +69,7 @@ class Latency(_Frozen):
     noisy: bool
 
 
-class LatencyReport(_Frozen):
+class LatencyReport(Document):
     """What ``bench`` measured. Everything in it is measured; nothing is estimated."""
 
     bundle: str

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.alone import alone
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.data import synthetic
+from classkinfy_export.document import Document
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
 from classkinfy_export.precision import Precision
@@ -27,11 +26,7 @@ _REPEATS = 3
 """After a run that is not counted, in which memory is laid out."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StageCost(_Frozen):
+class StageCost(Document):
     """A stage in one runtime and core."""
 
     runtime: str
@@ -49,7 +44,7 @@ class StageCost(_Frozen):
         return self.runtime, self.precision, self.stage
 
 
-class CostReport(_Frozen):
+class CostReport(Document):
     """Costs of a bundle's stages."""
 
     bundle: str

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+
+from classkinfy_export.document import MeasuredDocument
 
 Array = npt.NDArray[np.generic]
 Gate = Literal["preprocessing", "tensors"]
@@ -17,11 +18,7 @@ _LEAST = 1e-12
 """Of a probability, under a logarithm."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class Difference(_Frozen):
+class Difference(MeasuredDocument):
     """One tensor of one image against the reference's; a NaN is infinitely far from a number."""
 
     largest: float
@@ -47,7 +44,7 @@ class Difference(_Frozen):
     """Kullback-Leibler, of the reference from the actual, nats; of probabilities only."""
 
 
-class TensorParity(_Frozen):
+class TensorParity(MeasuredDocument):
     """One tensor of one runtime and form against its reference, over many images."""
 
     runtime: str

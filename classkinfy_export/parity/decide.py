@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
+from classkinfy_export.document import Document
 from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.taxonomy import Taxonomy
 from classkinfy_export.tolerances import ParityRecipe
@@ -21,11 +21,7 @@ CONFIDENCE = 0.95
 _MAX_NAMED = 20
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Answer(_Frozen):
+class Answer(Document):
     """What one image's tensors decide."""
 
     probabilities: tuple[float, ...]
@@ -60,7 +56,7 @@ class Answer(_Frozen):
         return first - second
 
 
-class DecisionParity(_Frozen):
+class DecisionParity(Document):
     """Decisions of one runtime and form against its reference's."""
 
     runtime: str

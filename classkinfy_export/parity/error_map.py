@@ -7,19 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export.bundle.manifest import Manifest
+from classkinfy_export.document import Document
 from classkinfy_export.parity.compare import Difference, TensorParity
 
 Floats = npt.NDArray[np.float64]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MappedImage(_Frozen):
+class MappedImage(Document):
     """A column."""
 
     name: str
@@ -27,7 +23,7 @@ class MappedImage(_Frozen):
     """The SHA-256 of its file; of a golden vector, its name."""
 
 
-class ErrorMap(_Frozen):
+class ErrorMap(Document):
     """One runtime, precision and form: tensors by images."""
 
     runtime: str

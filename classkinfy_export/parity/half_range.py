@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.document import Document
 from classkinfy_export.errors import BundleError, require
 from classkinfy_export.frame import frame
 from classkinfy_export.precision import Precision
@@ -38,10 +38,8 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 
-class Row(BaseModel):
+class Row(Document):
     """What one operator reaches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str
     operator: str
@@ -58,10 +56,8 @@ class Row(BaseModel):
     """How often it fits into ``LARGEST``."""
 
 
-class HalfRange(BaseModel):
+class HalfRange(Document):
     """What the operators of a bundle's LiteRT files reach."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest_sha256: str
     precision: Precision

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
+from classkinfy_export.document import MeasuredDocument
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
 from classkinfy_export.parity import compare, golden, graphs
@@ -33,11 +34,7 @@ LEAST_DB = (80.0, 100.0, 120.0)
 where nothing below 80 dB is wrong by itself, it is looked for more narrowly."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class TensorRow(_Frozen):
+class TensorRow(MeasuredDocument):
     """One tensor of the file beside its counterpart in PyTorch, on the whole stage."""
 
     operator: str
@@ -57,7 +54,7 @@ class TensorRow(_Frozen):
     same: bool
 
 
-class Fault(_Frozen):
+class Fault(MeasuredDocument):
     """The operator that is wrong, and how far it is when it is given PyTorch's values."""
 
     operator: str
@@ -83,7 +80,7 @@ class Fault(_Frozen):
     """Whether PyTorch's value in its place makes every output of the stage hold."""
 
 
-class Localisation(_Frozen):
+class Localisation(MeasuredDocument):
     """What ``localise`` found."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

@@ -27,6 +27,7 @@ import classkinfy_export
 from classkinfy_export import machine, runtimes
 from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Form
 from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.frame import Pixels, choose, frame
 from classkinfy_export.parity import compare, golden
@@ -34,7 +35,6 @@ from classkinfy_export.parity.decide import Answer
 from classkinfy_export.parity.kept import Kept, Seen
 from classkinfy_export.parity.report import REFERENCE
 from classkinfy_export.precision import Precision, calibrated
-from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.pytorch import PytorchEngine
 from classkinfy_export.runtimes.session import Session
 from classkinfy_export.tolerances import ParityRecipe

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from classkinfy_export.document import Document
 from classkinfy_export.evaluation.report import Paired
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.decide import DecisionParity
@@ -14,11 +15,7 @@ from classkinfy_export.parity.error_map import ErrorMap
 REFERENCE = "pytorch"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NotRun(_Frozen):
+class NotRun(Document):
     """A runtime, or a form of it, that did not run, or not to its end. It did not pass."""
 
     runtime: str
@@ -29,7 +26,7 @@ class NotRun(_Frozen):
     """Whether the gate fails for it: it broke, or was asked for by name."""
 
 
-class LabelledParity(_Frozen):
+class LabelledParity(Document):
     """What a runtime and form changes in the figures on labelled images; told, not gated."""
 
     runtime: str
@@ -39,7 +36,7 @@ class LabelledParity(_Frozen):
     paired: Paired
 
 
-class ParityReport(_Frozen):
+class ParityReport(Document):
     """What ``verify`` found."""
 
     bundle: str

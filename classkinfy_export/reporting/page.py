@@ -18,13 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from classkinfy_export.bundle.manifest import PIPELINE, Manifest
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.document import explain
 from classkinfy_export.errors import BundleError
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.evaluation.search import Search
 from classkinfy_export.latency.host import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.report import ParityReport
-from classkinfy_export.recipes import explain
 from classkinfy_export.reporting import examples, html, plots
 from classkinfy_export.reporting.drawing import Plot
 from classkinfy_export.reporting.montage import Montage

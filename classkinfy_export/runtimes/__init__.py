@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
+from classkinfy_export.contract import FormatName
 from classkinfy_export.errors import BundleError
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Engine, Runtime
 
 __all__ = ["NAMES", "Engine", "Runtime", "first", "get", "versions"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import FormatName
 from classkinfy_export.errors import MissingDependencyError
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.installation import Installation
 from classkinfy_export.runtimes.process import ProcessEngine, python_worker

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from classkinfy_export import machine
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import FormatName
 from classkinfy_export.precision import Precision, calibrated
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.arm64 import INSTALLATION, LIBRARIES
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.onnxruntime import SATURATES, OnnxRuntime

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import FormatName, StageSpec
 from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 
 Array = npt.NDArray[np.generic]
 Tensors = Mapping[str, Array]

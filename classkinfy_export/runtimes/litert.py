@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import FormatName, StageSpec
 from classkinfy_export.errors import BundleError
 from classkinfy_export.precision import Precision, calibrated
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Array, Engine, Runtime
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ import numpy as np
 
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import FormatName, StageSpec
 from classkinfy_export.errors import BundleError
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes import worker
 from classkinfy_export.runtimes.base import Array, Engine
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import StageSpec, grade_stage
+from classkinfy_export.contract import FormatName, StageSpec, grade_stage
 from classkinfy_export.frame import Pixels
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Array, Engine, Runtime, Tensors
 
 if TYPE_CHECKING:

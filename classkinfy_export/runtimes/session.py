@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from classkinfy_export.bundle.manifest import PIPELINE
-from classkinfy_export.contract import QUALITY_MEASURES, grade_stage
+from classkinfy_export.contract import QUALITY_MEASURES, Form, grade_stage
 from classkinfy_export.decision import decide
 from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, Source, frame
-from classkinfy_export.recipes import Form
 from classkinfy_export.runtimes.base import Array, Engine
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 

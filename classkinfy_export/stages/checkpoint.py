@@ -15,7 +15,7 @@ from typing import Literal, Self
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from classkinfy_export.contract import (
@@ -25,8 +25,8 @@ from classkinfy_export.contract import (
     WeightsDtype,
     WorkingSize,
 )
+from classkinfy_export.document import Document, explain
 from classkinfy_export.errors import CheckpointError
-from classkinfy_export.recipes import explain
 from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
 from classkinfy_export.stages.screen import Profiles
@@ -38,10 +38,8 @@ _KEPT = {"float32": torch.float32, "float16": torch.float16}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class Pooling(BaseModel):
+class Pooling(Document):
     """The screen whose answer a classifier pools with its own, ``stages.classify.pooled``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     screen_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """The hash of its weights."""
@@ -49,10 +47,8 @@ class Pooling(BaseModel):
     """Fitted with the temperature."""
 
 
-class CheckpointInfo(BaseModel):
+class CheckpointInfo(Document):
     """What a checkpoint is: enough to rebuild the network and to fit it into a pipeline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     role: Literal["classifier", "grader", "screen"]

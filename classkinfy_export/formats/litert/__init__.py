@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
-from classkinfy_export.contract import StageSpec
+from classkinfy_export.contract import FormatName, StageSpec
 from classkinfy_export.errors import ExportError, require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.precision import calibrated, float_excitation, rounded_by_photos
 from classkinfy_export.quantization import ranges
 from classkinfy_export.quantization.preparation import Prepared
-from classkinfy_export.recipes import ExportRecipe, FormatName
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
 MAIN = "main"

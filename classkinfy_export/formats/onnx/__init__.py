@@ -9,6 +9,7 @@ import onnx
 
 from classkinfy_export import __version__
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
+from classkinfy_export.contract import FormatName
 from classkinfy_export.errors import require
 from classkinfy_export.formats.base import Progress
 from classkinfy_export.formats.onnx import compose, quantize
@@ -16,7 +17,7 @@ from classkinfy_export.formats.onnx.stages import StageGraphs
 from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.ranges import write
-from classkinfy_export.recipes import ExportRecipe, FormatName
+from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import FormatName
 from classkinfy_export.precision import Precision
-from classkinfy_export.recipes import FormatName
 from classkinfy_export.runtimes.base import Engine, Runtime
 from classkinfy_export.runtimes.installation import Installation
 from classkinfy_export.runtimes.process import ProcessEngine
