@@ -40,13 +40,10 @@ def sharpness(gray: Tensor) -> Tensor:
     Returns:
         float32 [n], in squared gray levels.
     """
-    padded = F.pad(gray, (1, 1, 1, 1), mode="reflect")
+    rows = _mirrored(gray, dim=2)
+    columns = _mirrored(gray, dim=3)
     laplacian = (
-        padded[..., :-2, 1:-1]
-        + padded[..., 2:, 1:-1]
-        + padded[..., 1:-1, :-2]
-        + padded[..., 1:-1, 2:]
-        - 4.0 * gray
+        rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:] - 4.0 * gray
     )
     mean_square = _exact_sum(_grouped(laplacian * laplacian), digits=3) * _reciprocal(gray)
     sums = _grouped(laplacian)
@@ -54,6 +51,12 @@ def sharpness(gray: Tensor) -> Tensor:
     total = _exact_sum(sums + offset, digits=2) - offset * float(sums.shape[1] * sums.shape[2])
     mean = total * _reciprocal(gray)
     return mean_square - mean * mean
+
+
+def _mirrored(image: Tensor, dim: int) -> Tensor:
+    """Add a line on both sides, REFLECT_101. ``F.pad`` becomes one that XNNPACK does not take."""
+    last = image.shape[dim] - 1
+    return torch.cat([image.narrow(dim, 1, 1), image, image.narrow(dim, last - 1, 1)], dim)
 
 
 def _reciprocal(image: Tensor) -> float:
