@@ -1,0 +1,163 @@
+"""Models of one network as other tools make them, each by its own documentation.
+
+    python benchmarks/peer_models.py TOOL FOLDER
+
+Runs in an environment of the tool's own, and imports nothing of this toolkit. FOLDER holds
+``network.pt2`` (torch.export), ``network.onnx`` and ``calibration.npy`` (float32 [n, 3, s, s],
+normalised); the model is written beside them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+_FEW = 128
+"""Photos that are calibrated on, where a tool calibrates."""
+
+
+def onnxruntime_int8(folder: Path) -> None:
+    """Quantise by ``quantize_static``, with what its documentation advises for x86."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            self.feeds = iter({"input": photo} for photo in photos(folder))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    ready = folder / "ready.onnx"
+    quant_pre_process(folder / "network.onnx", ready, skip_symbolic_shape=True)
+    quantize_static(
+        ready, folder / "onnxruntime_int8.onnx", Reader(), activation_type=QuantType.QUInt8
+    )
+
+
+def litert(folder: Path) -> None:
+    """Convert by ``litert_torch.convert``."""
+    import litert_torch
+    import torch
+
+    network = torch.export.load(folder / "network.pt2").module()
+    made = litert_torch.convert(network, (torch.from_numpy(photos(folder)[0]),))
+    made.export(str(folder / "litert.tflite"))
+
+
+def litert_int8(folder: Path) -> None:
+    """Quantise what ``litert`` made by ai-edge-quantizer's static recipe."""
+    from ai_edge_quantizer import recipe
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    quantizer = Quantizer(str(folder / "litert.tflite"), recipe.static_wi8_ai8())
+    details = [{"args_0": photo} for photo in photos(folder)]
+    seen = quantizer.calibrate({"serving_default": details})
+    made = quantizer.quantize(seen).quantized_model
+    assert made is not None
+    (folder / "litert_int8.tflite").write_bytes(bytes(made))
+
+
+def onnx2tf(folder: Path) -> None:
+    """Convert to float and to static int8, which it does in one go."""
+    data = folder / "onnx2tf.npy"
+    np.save(data, np.concatenate(photos(folder)).transpose(0, 2, 3, 1))
+    kept = ["-cind", "input", str(data), "[[[[0,0,0]]]]", "[[[[1,1,1]]]]"]
+    call("onnx2tf", "-i", folder / "network.onnx", "-o", folder / "onnx2tf", "-oiqt", *kept)
+    (folder / "onnx2tf/network_float32.tflite").rename(folder / "onnx2tf.tflite")
+    whole = folder / "onnx2tf/network_full_integer_quant_with_float32_io.tflite"
+    half = folder / "onnx2tf/network_integer_quant.tflite"
+    (whole if whole.exists() else half).rename(folder / "onnx2tf_int8.tflite")
+
+
+def executorch(folder: Path) -> None:
+    """Lower to XNNPACK."""
+    import torch
+
+    _lower(torch.export.load(folder / "network.pt2"), folder / "executorch.pte")
+
+
+def executorch_int8(folder: Path) -> None:
+    """Quantise by XNNPACK's quantizer, per channel, and lower."""
+    import torch
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    inputs = photos(folder)
+    quantizer = XNNPACKQuantizer()
+    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(torch.export.load(folder / "network.pt2").module(), quantizer)
+    with torch.no_grad():
+        for photo in inputs:
+            prepared(torch.from_numpy(photo))
+    converted = convert_pt2e(prepared)
+    exported = torch.export.export(converted, (torch.from_numpy(inputs[0]),))
+    _lower(exported, folder / "executorch_int8.pte")
+
+
+def _lower(exported: object, path: Path) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    path.write_bytes(lowered.to_executorch().buffer)
+
+
+def ncnn(folder: Path) -> None:
+    """Convert by pnnx."""
+    shape = ",".join(map(str, photos(folder)[0].shape))
+    call("pnnx", "network.onnx", f"inputshape=[{shape}]f32", folder=folder)
+    for kind in ("param", "bin"):
+        (folder / f"network.ncnn.{kind}").rename(folder / f"ncnn.{kind}")
+
+
+def mnn(folder: Path) -> None:
+    """Convert by mnnconvert."""
+    convert = ("mnnconvert", "-f", "ONNX", "--modelFile", folder / "network.onnx")
+    call(*convert, "--MNNModel", folder / "mnn.mnn", "--bizCode", "x")
+
+
+def openvino(folder: Path) -> None:
+    """Convert by OpenVINO."""
+    import openvino as ov
+
+    ov.save_model(ov.convert_model(folder / "network.onnx"), folder / "openvino.xml")
+
+
+def openvino_int8(folder: Path) -> None:
+    """Quantise by NNCF."""
+    import nncf
+    import openvino as ov
+
+    dataset = nncf.Dataset(photos(folder))
+    model = ov.convert_model(folder / "network.onnx")
+    ov.save_model(nncf.quantize(model, dataset), folder / "openvino_int8.xml")
+
+
+def photos(folder: Path) -> list[np.ndarray]:
+    """Give inputs to calibrate on, float32 [1, 3, s, s]."""
+    return list(np.load(folder / "calibration.npy")[:_FEW, np.newaxis])
+
+
+def call(tool: str, *arguments: object, folder: Path | None = None) -> None:
+    """Run a tool of this environment; what it says goes to stderr."""
+    command = [str(Path(sys.executable).with_name(tool)), *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=folder, stdout=sys.stderr)
+
+
+MADE: dict[str, Callable[[Path], None]] = {
+    **{"onnxruntime_int8": onnxruntime_int8, "litert": litert, "litert_int8": litert_int8},
+    **{"onnx2tf": onnx2tf, "executorch": executorch, "executorch_int8": executorch_int8},
+    **{"ncnn": ncnn, "mnn": mnn, "openvino": openvino, "openvino_int8": openvino_int8},
+}
+"""By tool."""
+
+if __name__ == "__main__":
+    MADE[sys.argv[1]](Path(sys.argv[2]))
