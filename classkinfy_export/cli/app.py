@@ -12,6 +12,7 @@ from classkinfy_export.cli import (
     data,
     demo,
     doctor,
+    estimate,
     evaluate,
     explain,
     export,
@@ -63,6 +64,7 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("localise")(localise.command)
 app.command("bench")(bench.command)
+app.command("estimate")(estimate.command)
 app.command("predict")(predict.command)
 app.command("explain")(explain.command)
 app.command("report")(report.command)

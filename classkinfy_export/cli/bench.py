@@ -1,21 +1,41 @@
-"""``classkinfy bench``: latency on this machine."""
+"""``classkinfy bench``: what a bundle costs, on this machine and on emulated phone cores."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from pydantic import ValidationError
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.cli import terminal
+from classkinfy_export.cli import device_tables, latency_tables, operator_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.document import explain
+from classkinfy_export.document import Document, explain
 from classkinfy_export.errors import ClasskinfyError, GateFailedError
-from classkinfy_export.latency.host import LatencyReport, bench
-from classkinfy_export.latency.instructions import CostReport, StageCost, count
+from classkinfy_export.frame import frame
+from classkinfy_export.latency.device.bench import bench_on_device
+from classkinfy_export.latency.device.report import DeviceReport
+from classkinfy_export.latency.host import bench
+from classkinfy_export.latency.instructions import NAMES, CostReport, count
+from classkinfy_export.latency.operators import NAMES as PROFILED
+from classkinfy_export.latency.operators import ProfileReport, profile
+from classkinfy_export.latency.report import LatencyReport
+from classkinfy_export.precision import Precision
+
+_PRINTED = "it is what 'classkinfy bench BUNDLE --arm64 --json' prints"
+
+
+class BenchReport(Document):
+    """What ``bench --json`` prints: of each way to measure what it gave, None where not asked."""
+
+    host: LatencyReport | None = None
+    operators: tuple[ProfileReport, ...] | None = None
+    """One of each precision."""
+    arm64: CostReport | None = None
+    phone: DeviceReport | None = None
 
 
 def command(
@@ -23,13 +43,30 @@ def command(
     runtimes: Annotated[
         str | None, typer.Option(help="Comma-separated; by default those that an app has.")
     ] = None,
-    precision: terminal.Precision = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="Comma-separated; by default all that the bundle holds.")
+    ] = None,
     threads: Annotated[str, typer.Option(help="Thread counts, comma-separated.")] = "1,2",
     n: Annotated[int, typer.Option("--n", min=3, help="Timed answers a configuration.")] = 60,
-    warmup: Annotated[int, typer.Option(min=0, help="Answers before them.")] = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes a configuration.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Answers before them, in each round.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes a configuration.")] = 6,
+    photo: Annotated[
+        Path | None, typer.Option(help="A photo; by default a synthetic lesion, as a JPEG.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another bundle, measured in turn: ratios, by the round.")
+    ] = None,
+    host: Annotated[
+        bool, typer.Option("--host/--no-host", help="Measure time and memory on this machine.")
+    ] = True,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Profile every operator too, on one thread.")
+    ] = False,
+    flame: Annotated[
+        Path | None, typer.Option(help="An SVG of the profile, of each precision beside it.")
+    ] = None,
     arm64: Annotated[
-        bool, typer.Option("--arm64", help="Count instructions on emulated ARM64 cores instead.")
+        bool, typer.Option("--arm64", help="Count instructions on emulated ARM64 cores too.")
     ] = False,
     baseline: Annotated[
         Path | None, typer.Option(help="What --arm64 --json printed before, to compare with.")
@@ -37,80 +74,183 @@ def command(
     max_regression: Annotated[
         str, typer.Option(help="Most that a stage may cost more than in the baseline.")
     ] = "2%",
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Measure on a phone instead of this machine.")
+    ] = False,
+    serial: Annotated[str | None, typer.Option(help="Which phone, where adb sees several.")] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="litert=PATH or onnxruntime=PATH: a benchmark program for --adb."),
+    ] = None,
+    cores: Annotated[
+        str | None, typer.Option(help="Of the phone, to keep tools on; by default the fastest.")
+    ] = None,
+    cool_to: Annotated[
+        int, typer.Option(min=0, max=6, help="Thermal status that a round waits for.")
+    ] = 0,
     json: terminal.Json = False,
 ) -> None:
-    """Measure cold start, first answer, percentiles, memory and size; or count instructions.
+    """Measure cold start, percentiles, memory and size; profile operators; count instructions.
 
-    Example: [bold]classkinfy bench bundle --threads 1,2[/]
+    Example: [bold]classkinfy bench bundle --threads 1,2 --against other[/]
 
-    Example: [bold]classkinfy bench bundle --arm64 --baseline costs.json --max-regression 2%[/]
+    Example: [bold]classkinfy bench bundle --no-host --operators --flame flame.svg[/]
+
+    Example: [bold]classkinfy bench bundle --adb --tool litert=benchmark_model[/]
+
+    Example: [bold]classkinfy bench bundle --no-host --arm64 --baseline costs.json[/]
     """
     opened = Bundle.open(bundle)
+    other = None if against is None else Bundle.open(against)
     if baseline is not None and not arm64:
         raise ClasskinfyError("--baseline is for counted instructions", hint="add --arm64")
-    if arm64:
-        _count(opened, runtimes, baseline, _share(max_regression), json)
-        return
+    if flame is not None and not operators:
+        raise ClasskinfyError("--flame draws a profile", hint="add --operators")
+    if not adb and (serial or tool or cores):
+        raise ClasskinfyError("--serial, --tool and --cores are for a phone", hint="add --adb")
+    host = host and not adb
+    if not (host or operators or arm64 or adb):
+        raise ClasskinfyError("--no-host leaves nothing to do", hint="add --operators or --arm64")
+    names = terminal.names(runtimes)
+    emulated = [name for name in names or () if name in NAMES] or None
+    native = [name for name in names or () if name not in NAMES] or None
+    most, before = _share(max_regression), None if baseline is None else _baseline(baseline)
+    asked = _precisions(precision)
+    held = dict.fromkeys(model.precision for model in opened.manifest.models)
+    capture = opened.manifest.capture
+    result = BenchReport()
+    with terminal.progress() as report:
+        if host and (native or not emulated):
+            measured = bench(
+                opened,
+                against=other,
+                names=native,
+                precisions=asked,
+                threads=_counts("--threads", threads),
+                n=n,
+                warmup=warmup,
+                rounds=rounds,
+                photo=None if photo is None else _read(photo),
+                progress=lambda done, total: report("measuring", done, total),
+            )
+            result = result.model_copy(update={"host": measured})
+        if operators:
+            profiles = tuple(
+                profile(
+                    opened,
+                    names=None if native is None else [n for n in native if n in PROFILED],
+                    precision=one,
+                    image=None if photo is None else frame(photo, capture, opened.manifest.fit),
+                    progress=partial(report, f"profiling {one}"),
+                )
+                for one in asked or held
+            )
+            result = result.model_copy(update={"operators": profiles})
+        if arm64:
+            counted = count(
+                opened,
+                names=emulated,
+                progress=lambda done, total: report("counting", done, total),
+            )
+            result = result.model_copy(update={"arm64": counted})
+        if adb:
+            on_phone = bench_on_device(
+                opened,
+                serial,
+                tools=_tools(tool or []),
+                precisions=asked,
+                threads=_counts("--threads", threads),
+                cores=None if cores is None else _counts("--cores", cores, least=0),
+                n=n,
+                warmup=warmup,
+                rounds=rounds,
+                photo=None if photo is None else _read(photo),
+                cool_to=cool_to,
+                progress=report,
+            )
+            result = result.model_copy(update={"phone": on_phone})
+    if json:
+        document = result.model_dump(mode="json")
+        terminal.emit({name: part for name, part in document.items() if part is not None})
+    else:
+        _show(result, before)
+    if flame is not None:
+        from classkinfy_export.reporting.flame import draw
+
+        for profiled in result.operators or ():
+            draw(profiled, flame.with_stem(f"{flame.stem}_{profiled.precision}"))
+    if names is None and precision is None:
+        for part, name in (
+            (result.host, "latency"),
+            (result.arm64, "instructions"),
+            (result.phone, "latency-device"),
+        ):
+            if part is not None:
+                terminal.keep_evidence(opened, name, part.model_dump(mode="json"))
+    if before is not None and result.arm64 is not None:
+        lines = result.arm64.regressions(before, most)
+        if lines:
+            raise GateFailedError("it costs more than before: " + "; ".join(lines))
+
+
+def _show(result: BenchReport, before: CostReport | None) -> None:
+    if result.host is not None:
+        latency_tables.show(result.host)
+    for profiled in result.operators or ():
+        operator_tables.show(profiled)
+    if result.arm64 is not None:
+        latency_tables.show_costs(result.arm64, before)
+    if result.phone is not None:
+        device_tables.show(result.phone)
+
+
+def _counts(option: str, given: str, least: int = 1) -> tuple[int, ...]:
     try:
-        counts = tuple(int(count) for count in threads.split(","))
+        counts = tuple(int(count) for count in given.split(","))
     except ValueError:
-        raise ClasskinfyError(f"--threads {threads!r} is not numbers", hint="e.g. 1,2") from None
-    if min(counts) < 1:
-        raise ClasskinfyError(f"--threads {threads!r}: at least 1")
-    names = terminal.names(runtimes)
-    with terminal.progress() as report:
-        result = bench(
-            opened,
-            names=names,
-            precision=precision,
-            threads=counts,
-            n=n,
-            warmup=warmup,
-            rounds=rounds,
-            progress=lambda done, total: report("measuring", done, total),
-        )
-    document = result.model_dump(mode="json")
-    if json:
-        terminal.emit(document)
-    else:
-        show(result)
-    if names is None and precision == "fp32":
-        terminal.keep_evidence(opened, "latency", document)
+        raise ClasskinfyError(f"{option} {given!r} is not numbers", hint="e.g. 1,2") from None
+    if min(counts) < least:
+        raise ClasskinfyError(f"{option} {given!r}: at least {least}")
+    return counts
 
 
-def _count(
-    bundle: Bundle, runtimes: str | None, baseline: Path | None, most: float, json: bool
-) -> None:
-    before = _baseline(baseline) if baseline is not None else None
-    names = terminal.names(runtimes)
-    with terminal.progress() as report:
-        result = count(
-            bundle,
-            names=names,
-            progress=lambda done, total: report("counting", done, total),
-        )
-    document = result.model_dump(mode="json")
-    if json:
-        terminal.emit(document)
-    else:
-        show_costs(result, before)
-    if names is None:
-        terminal.keep_evidence(bundle, "instructions", document)
-    lines = result.regressions(before, most) if before is not None else []
-    if lines:
-        raise GateFailedError("it costs more than before: " + "; ".join(lines))
+def _tools(given: list[str]) -> dict[str, Path]:
+    for one in given:
+        if "=" not in one:
+            raise ClasskinfyError(f"--tool {one!r} is no NAME=PATH", hint="litert=benchmark_model")
+    return {name: Path(path) for name, _, path in (one.partition("=") for one in given)}
+
+
+def _precisions(given: str | None) -> list[Precision] | None:
+    known: tuple[Precision, ...] = get_args(Precision)
+    asked = terminal.names(given)
+    for name in asked or ():
+        if name not in known:
+            raise ClasskinfyError(
+                f"--precision {name!r} is unknown", hint=f"known: {', '.join(known)}"
+            )
+    return None if asked is None else [name for name in known if name in asked]
+
+
+def _read(photo: Path) -> bytes:
+    try:
+        return photo.read_bytes()
+    except OSError as error:
+        raise ClasskinfyError(f"{photo} cannot be read: {error.strerror}") from error
 
 
 def _baseline(path: Path) -> CostReport:
     try:
-        return CostReport.model_validate_json(path.read_bytes())
+        found = BenchReport.model_validate_json(path.read_bytes()).arm64
     except OSError as error:
         raise ClasskinfyError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise ClasskinfyError(
-            f"{path} is no baseline: {explain(error, CostReport)}",
-            hint="it is what 'classkinfy bench BUNDLE --arm64 --json' prints",
+            f"{path} is no baseline: {explain(error, BenchReport)}", hint=_PRINTED
         ) from error
+    if found is None:
+        raise ClasskinfyError(f"{path} is no baseline: it counts no instructions", hint=_PRINTED)
+    return found
 
 
 def _share(text: str) -> float:
@@ -122,67 +262,3 @@ def _share(text: str) -> float:
     if not 0.0 <= share < (math.inf if text.endswith("%") else 1.0):
         raise ClasskinfyError(f"--max-regression {text!r} is no share", hint="as 2% or 0.02")
     return share
-
-
-def show_costs(result: CostReport, before: CostReport | None) -> None:
-    """Print counted instructions as a table."""
-    names = list(dict.fromkeys(row.runtime for row in result.rows))
-    shown = terminal.table(
-        "Instructions of one run, counted by the emulator, millions",
-        "stage",
-        *(f">{name}" for name in names),
-    )
-    old = {row.key: row.instructions for row in before.rows} if before is not None else {}
-    for stage in dict.fromkeys(row.stage for row in result.rows):
-        ours = {row.runtime: row for row in result.rows if row.stage == stage}
-        shown.add_row(stage, *(_cost(ours.get(name), old) for name in names))
-    terminal.out.print(shown)
-
-
-def _cost(row: StageCost | None, old: dict[tuple[str, str, str], int]) -> str:
-    if row is None:
-        return ""
-    told = f"{row.instructions / 1e6:.2f}"
-    before = old.get(row.key)
-    return told if before is None else f"{told} ({row.instructions / before - 1.0:+.1%})"
-
-
-def show(result: LatencyReport) -> None:
-    """Print a report as a table."""
-    shown = terminal.table(
-        f"{result.precision}, measured on {result.conditions['cpu']}, ms",
-        "runtime",
-        "form",
-        ">threads",
-        ">cold start",
-        ">first",
-        ">p50",
-        ">p90",
-        ">vs PyTorch",
-        ">peak MiB",
-        ">added MiB",
-        ">model MiB",
-        "",
-    )
-    for row in result.rows:
-        shown.add_row(
-            row.runtime,
-            row.form,
-            str(row.threads),
-            f"{row.cold_start_ms:.0f}",
-            f"{row.first_ms:.1f}",
-            f"{row.p50_ms:.1f}",
-            f"{row.p90_ms:.1f}",
-            "" if row.speedup is None else f"{row.speedup:.2f}x",
-            f"{row.peak_mib:.0f}",
-            f"{row.added_mib:.0f}",
-            f"{row.model_mib:.1f}",
-            "[yellow]noisy[/]" if row.noisy else "",
-        )
-    terminal.out.print(shown)
-    routes = {row.route for row in result.rows}
-    terminal.out.print(f"grader in these times: {', '.join(sorted(routes - {''})) or 'none'}")
-    for name, reason in result.not_run.items():
-        terminal.out.print(f"[yellow]not run[/] {name}: {terminal.plain(reason)}")
-    if any(row.noisy for row in result.rows):
-        terminal.out.print("[yellow]the machine was too noisy for the rows marked so[/]")

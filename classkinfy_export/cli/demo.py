@@ -23,7 +23,7 @@ def command(
 
     Example: [bold]classkinfy demo --out build/demo[/]
     """
-    from classkinfy_export.cli import bench, parity_tables, train
+    from classkinfy_export.cli import latency_tables, parity_tables, train
     from classkinfy_export.errors import GateFailedError
     from classkinfy_export.jobs.demo import demo
 
@@ -36,7 +36,7 @@ def command(
     else:
         train.show(result.metrics)
         parity_tables.show(result.parity)
-        bench.show(result.latency)
+        latency_tables.show(result.latency)
         terminal.out.print(terminal.plain(f"\nbundle: {result.bundle}\nreport: {result.report}"))
         terminal.disclaim()
     if not result.parity.passed:

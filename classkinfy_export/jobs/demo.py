@@ -17,7 +17,8 @@ from classkinfy_export.data import synthetic
 from classkinfy_export.errors import ClasskinfyError, require
 from classkinfy_export.frame import list_images
 from classkinfy_export.jobs.train import train
-from classkinfy_export.latency.host import LatencyReport, bench
+from classkinfy_export.latency.host import bench
+from classkinfy_export.latency.report import LatencyReport
 from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.parity.verify import verify
 
@@ -119,7 +120,7 @@ def demo(
     latency = bench(
         bundle,
         n=30,
-        rounds=2,
+        rounds=3,
         progress=lambda done, total: report("measuring latency", done, total),
     )
     writer.add_evidence(bundle, "latency", latency.model_dump(mode="json"))

@@ -22,7 +22,8 @@ from classkinfy_export.document import explain
 from classkinfy_export.errors import BundleError
 from classkinfy_export.evaluation.report import Evaluation
 from classkinfy_export.evaluation.search import Search
-from classkinfy_export.latency.host import LatencyReport
+from classkinfy_export.latency.instructions import CostReport
+from classkinfy_export.latency.report import LatencyReport
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.parity.report import ParityReport
 from classkinfy_export.reporting import examples, html, plots
@@ -112,6 +113,7 @@ def render(
     accuracy = _read(_Accuracy, evidence, "accuracy", problems)
     parity = _read(ParityReport, evidence, "parity", problems)
     latency = _read(LatencyReport, evidence, "latency", problems)
+    instructions = _read(CostReport, evidence, "instructions", problems)
     evaluation = _read(Evaluation, evidence, "evaluation", problems)
     search = _read(Search, evidence, "search", problems)
     gallery: examples.Gallery | None = None
@@ -144,6 +146,7 @@ def render(
         parity=parity,
         runs=_runs(parity),
         latency=latency,
+        instructions=instructions,
         search=search,
         unbeaten=[] if search is None else search.front(),
         plots=_plots(manifest, accuracy, parity, latency) | _curves(evaluation) | _noise(search),

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from classkinfy_export.evaluation.report import Bin, Evaluation
 from classkinfy_export.evaluation.search import Sensitivity
-from classkinfy_export.latency.host import Latency
+from classkinfy_export.latency.report import Latency
 from classkinfy_export.parity.compare import TensorParity
 from classkinfy_export.reporting.drawing import (
     FAIL,
@@ -305,7 +305,8 @@ def _grouped(rows: Sequence[Latency]) -> list[float]:
 
 def _configuration(row: Latency) -> str:
     threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
-    return short(f"{row.runtime} {row.form}, {threads}")
+    precision = "" if row.precision == "fp32" else f" {row.precision}"
+    return short(f"{row.runtime} {row.form}{precision}, {threads}")
 
 
 def _finite(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,11 +35,11 @@ def test_every_configuration_is_measured_in_a_process_of_its_own(trunk_bundle: P
         assert row.answers == 6
         assert 0 < row.p50_ms <= row.p90_ms <= row.p99_ms
         assert row.cold_start_ms > row.first_ms > 0
-        assert row.peak_mib > row.added_mib > 0
-        assert row.speedup is None, "PyTorch was not measured"
+        assert row.peak_mib > row.added_mib >= row.steady_mib > 0
+        assert row.of_pytorch is None, "PyTorch was not measured"
     staged, fused = (next(r for r in report.rows if r.form == f) for f in ("staged", "fused"))
-    assert {"prepare", "classify"} <= set(staged.stages_p50_ms)
-    assert set(fused.stages_p50_ms) == {"pipeline"}
+    assert {"frame", "prepare", "classify"} <= set(staged.stages_p50_ms)
+    assert set(fused.stages_p50_ms) == {"frame", "pipeline"}
     files = {p.stem: p.stat().st_size for p in (trunk_bundle / "models/onnx").glob("*.onnx")}
     assert fused.model_mib == pytest.approx(files.pop("pipeline") / 2**20)
     assert staged.model_mib == pytest.approx(sum(files.values()) / 2**20)
@@ -49,9 +50,9 @@ def test_a_precision_is_measured_by_its_own_files_alone(light_bundle: Path) -> N
     models = light_bundle / "models" / "onnx"
     for precision, beside in (("fp32", ""), ("fp16", ".fp16")):
         report = bench(
-            bundle, names=["onnxruntime"], precision=precision, threads=(1,), n=3, rounds=1
+            bundle, names=["onnxruntime"], precisions=[precision], threads=(1,), n=3, rounds=1
         )
-        assert report.precision == precision
+        assert {row.precision for row in report.rows} == {precision}
         staged, fused = report.rows
         assert fused.model_mib == pytest.approx(
             (models / f"pipeline{beside}.onnx").stat().st_size / 2**20
@@ -60,7 +61,21 @@ def test_a_precision_is_measured_by_its_own_files_alone(light_bundle: Path) -> N
         sizes = [(models / f"{n}.onnx").stat().st_size for n in ("prepare", "screen", *own)]
         assert staged.model_mib == pytest.approx(sum(sizes) / 2**20)
     with pytest.raises(BundleError, match=r"no static_wi8_ai8: it holds fp32, fp16, weight_only"):
-        bench(bundle, precision="static_wi8_ai8")
+        bench(bundle, precisions=["static_wi8_ai8"])
+
+
+def measured(*latencies: float, diagnosis: int = 4) -> dict[str, object]:
+    """What a process says, of answers that took so long."""
+    fixed = ("load_ms", "first_ms", "cold_start_ms")
+    memory = {"peak_bytes": 3 * 2**20, "steady_bytes": 2 * 2**20, "baseline_bytes": 2**20}
+    return {
+        "latency_ms": latencies,
+        "diagnosis": diagnosis,
+        "stages_ms": {"pipeline": latencies},
+        "told_ms": {"diagnosis": latencies},
+        **dict.fromkeys(fixed, 5.0),
+        **memory,
+    }
 
 
 def test_the_baseline_is_fp32_whatever_is_measured(
@@ -68,31 +83,25 @@ def test_the_baseline_is_fp32_whatever_is_measured(
 ) -> None:
     from classkinfy_export.latency import host
 
-    asked = {}
+    asked = []
 
     def fake(command: list[str], **_: object) -> SimpleNamespace:
         given = json.loads(command[-1])
-        asked[given["runtime"], given["form"]] = given["precision"]
-        times = {"latency_ms": [1.0], "stages_ms": {"pipeline": [1.0]}, "diagnosis": 4}
-        others = ("load_ms", "first_ms", "cold_start_ms", "peak_bytes", "baseline_bytes")
-        return SimpleNamespace(
-            returncode=0, stdout=json.dumps({**times, **dict.fromkeys(others, 1.0)})
-        )
+        asked.append((given["runtime"], given["form"], given["precision"]))
+        return SimpleNamespace(returncode=0, stdout=json.dumps(measured(1.0)))
 
     monkeypatch.setattr(host, "subprocess", SimpleNamespace(run=fake))
-    bench(
-        Bundle.open(light_bundle),
-        names=["pytorch", "litert"],
-        precision="fp16",
-        threads=(1,),
-        n=1,
-        rounds=1,
-    )
-    assert asked == {
-        ("pytorch", "staged"): "fp32",
-        ("litert", "staged"): "fp16",
-        ("litert", "fused"): "fp16",
-    }
+    bundle = Bundle.open(light_bundle)
+    bench(bundle, names=["pytorch", "litert"], precisions=["fp16"], threads=(1,), n=1, rounds=2)
+    once = [
+        ("pytorch", "staged", "fp32"),
+        ("litert", "staged", "fp16"),
+        ("litert", "fused", "fp16"),
+    ]
+    assert asked == [*once, *reversed(once)], "every other round runs backwards"
+    asked.clear()
+    bench(bundle, names=["onnxruntime"], threads=(1,), n=1, rounds=1)
+    assert {precision for _, _, precision in asked} == {"fp32", "fp16", "weight_only_wi8_afp32"}
 
 
 def test_percentiles_are_numpys_over_all_rounds(
@@ -100,29 +109,61 @@ def test_percentiles_are_numpys_over_all_rounds(
 ) -> None:
     from classkinfy_export.latency import host
 
-    rounds = ([1.0, 2.0, 3.0], [2.0, 4.0, 30.0])
-    answers = iter([latencies for latencies in rounds for _ in ("staged", "fused")])
-
-    def fake(*_: object) -> dict[str, object]:
-        latencies = next(answers)
-        common = dict.fromkeys(("load_ms", "first_ms", "cold_start_ms"), 5.0)
-        memory = {"peak_bytes": 3 * 2**20, "baseline_bytes": 2**20}
-        return {
-            "latency_ms": latencies,
-            "diagnosis": 4,
-            "stages_ms": {"pipeline": latencies},
-            **common,
-            **memory,
-        }
-
-    monkeypatch.setattr(host, "_spawn", fake)
+    rounds = iter((measured(1.0, 2.0, 3.0),) * 2 + (measured(2.0, 4.0, 30.0),) * 2)
+    monkeypatch.setattr(host, "_spawn", lambda *_: next(rounds))
     row = bench(Bundle.open(trunk_bundle), names=["litert"], threads=(1,), n=6, rounds=2).rows[0]
     assert row.p50_ms == pytest.approx(2.5)
     assert row.p90_ms == pytest.approx(17.0)
     assert row.spread == pytest.approx(2.0)
     assert row.noisy
-    assert (row.peak_mib, row.added_mib) == (3.0, 2.0)
+    assert (row.peak_mib, row.added_mib, row.steady_mib) == (3.0, 2.0, 1.0)
     assert row.route == "mel"
+
+
+def test_two_bundles_are_compared_round_by_round(
+    trunk_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from classkinfy_export.latency import host
+
+    other = Bundle.open(shutil.copytree(trunk_bundle, tmp_path / "other"))
+    bundle = Bundle.open(trunk_bundle)
+    # The machine is three times as slow in the second round; the other bundle takes twice as long.
+    slow = iter((1.0, 1.0, 3.0, 3.0, 1.1, 1.1))
+
+    def fake(one: Bundle, *_: object) -> dict[str, object]:
+        return measured(next(slow) * (2.0 if one is other else 1.0))
+
+    monkeypatch.setattr(host, "_spawn", fake)
+    monkeypatch.setattr(host, "_forms", lambda *_: iter(["fused"]))
+    report = bench(bundle, against=other, names=["litert"], threads=(1,), n=3, rounds=3)
+    assert report.against is not None
+    (row,) = report.against.rows
+    assert (row.ratio.value, row.ratio.low, row.ratio.high) == (0.5, 0.5, 0.5)
+    assert row.ratio.distinct
+    assert report.holds == 0.75, "three of three on one side of the median: 2 of 8"
+    assert row.p50_ms == pytest.approx(2.2)
+    assert report.rows[0].noisy
+
+
+def test_a_ratio_that_the_rounds_disagree_on_tells_no_difference() -> None:
+    from classkinfy_export.latency.report import Ratio
+
+    assert not Ratio(value=0.97, low=0.9, high=1.02).distinct
+    assert Ratio(value=1.1, low=1.05, high=1.2).distinct
+
+
+def test_a_bundle_with_nothing_in_common_is_not_compared(
+    trunk_bundle: Path, light_bundle: Path
+) -> None:
+    with pytest.raises(BundleError, match="holds none of what is measured"):
+        bench(
+            Bundle.open(light_bundle),
+            against=Bundle.open(trunk_bundle),
+            names=["onnxruntime"],
+            precisions=["fp16"],
+        )
 
 
 def test_a_bundle_that_no_runtime_here_can_run_is_an_error(trunk_bundle: Path) -> None:
@@ -133,16 +174,20 @@ def test_a_bundle_that_no_runtime_here_can_run_is_an_error(trunk_bundle: Path) -
         bench(bundle, names=["tensorflow"])
 
 
-def test_the_worker_counts_as_many_answers_as_it_was_asked_for(
-    trunk_bundle: Path, tmp_path: Path
-) -> None:
+def test_the_worker_counts_from_bytes_to_answers(trunk_bundle: Path, tmp_path: Path) -> None:
     import numpy as np
+    from PIL import Image
 
-    np.save(tmp_path / "image.npy", np.full((1, 96, 128, 3), 128, np.uint8))
+    Image.fromarray(np.full((96, 128, 3), 128, np.uint8)).save(tmp_path / "photo.jpg")
+    spawned = time.perf_counter() - 1.0
     result = measure(
-        str(trunk_bundle), str(tmp_path / "image.npy"), "onnxruntime", "staged", 1, 2, 5
+        str(trunk_bundle), str(tmp_path / "photo.jpg"), "onnxruntime", "staged", 1, 2, 5, spawned
     )
     assert len(result["latency_ms"]) == 5
-    assert result["cold_start_ms"] == pytest.approx(
-        result["open_ms"] + result["load_ms"] + result["first_ms"]
-    )
+    inside = result["open_ms"] + result["load_ms"] + result["first_ms"]
+    assert result["cold_start_ms"] >= 1000.0 + inside
+    for place, total in enumerate(result["latency_ms"]):
+        stages = [clock[place] for clock in result["stages_ms"].values()]
+        last = max(clock[place] for clock in result["told_ms"].values())
+        assert last == pytest.approx(sum(stages))
+        assert last <= total

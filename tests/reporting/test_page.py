@@ -98,10 +98,12 @@ ROW: dict[str, Any] = {
     "p90_ms": 51.0,
     "p99_ms": 60.0,
     "stages_p50_ms": {"prepare": 20.0, "classify": 23.0},
+    "told_p50_ms": {"diagnosis": 43.1},
     "peak_mib": 200.0,
     "added_mib": 150.0,
     "model_mib": 14.0,
-    "speedup": None,
+    "steady_mib": 140.0,
+    "of_pytorch": None,
     "spread": 1.0,
     "noisy": False,
 }

@@ -1,0 +1,83 @@
+"""A report has what the host has, and its tables say what they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_phone import Phone
+from tiny_bundle import TAXONOMY
+
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.cli import device_tables, terminal
+from classkinfy_export.latency import host
+from classkinfy_export.latency.device import runs
+from classkinfy_export.latency.device.bench import bench_on_device
+from classkinfy_export.latency.device.report import DeviceLatency, DeviceReport
+from classkinfy_export.latency.device.route import model_bytes, route
+from classkinfy_export.latency.report import Latency, LatencyReport
+
+MEASURED = {
+    "diagnosis": TAXONOMY.classes.index("mel"),
+    "open_ms": 40.0,
+    "load_ms": 60.0,
+    "first_ms": 20.0,
+    "cold_start_ms": 120.0,
+    "latency_ms": [10.0, 11.0, 30.0],
+    "stages_ms": {"frame": [1.0] * 3, "prepare": [2.0, 3.0, 4.0], "classify": [7.0, 7.0, 25.0]},
+    "told_ms": {"diagnosis": [10.0, 11.0, 30.0]},
+    "steady_bytes": 120 * 2**20,
+    "baseline_bytes": 100 * 2**20,
+    "peak_bytes": 150 * 2**20,
+    "pss_bytes": 90 * 2**20,
+}
+
+
+def test_a_row_has_every_field_of_the_hosts() -> None:
+    assert set(Latency.model_fields) <= set(DeviceLatency.model_fields)
+    assert set(LatencyReport.model_fields) - {"against"} <= set(DeviceReport.model_fields)
+
+
+def test_rounds_are_too_noisy_where_they_are_on_the_host() -> None:
+    assert runs.NOISE == host._NOISE
+
+
+def test_a_bundle_without_a_stage_in_a_format_has_no_route(bundle: Bundle) -> None:
+    assert [step.stage for step in route(bundle, "litert", "fp32")] == [
+        "prepare",
+        "classify",
+        "grade_nv",
+    ]
+    assert route(bundle, "pytorch", "fp32") == ()
+    assert model_bytes(bundle, "litert", "fp32", "staged") == 5011
+    assert model_bytes(bundle, "litert", "fp32", "fused") == 0
+
+
+def test_the_table_names_sums_and_throttling(
+    bundle: Bundle,
+    phone: Phone,
+    tool: Callable[..., Path],
+    clock: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    phone.write(app=[{"measurement": MEASURED}], thermal=[0, 0, 2])
+    tools = {"litert": tool("benchmark_model")}
+    report = bench_on_device(bundle, tools=tools, threads=(1,), rounds=1)
+    monkeypatch.setattr(terminal.out, "width", 200)
+    with terminal.out.capture() as shown:
+        device_tables.show(report)
+    text = shown.get()
+    assert "Measured on Xiaomi MI 5s Plus (msm8996, Android 11), ms, in the demo app" in text
+    assert "sum of stages" in text
+    assert "423.8" in text
+    assert (
+        "throttled app litert staged fp32, threads 1: round 1: thermal status went from none"
+        in text
+    )
+    assert "thermal status none, battery 27.4 °C, 100 %, current_now -412000" in text
+    assert "not run onnxruntime_perf_test" in text
+    assert os.environ["FAKE_PHONE"] not in text
