@@ -63,12 +63,17 @@ def litert_int8(folder: Path) -> None:
 
 
 def onnx2tf(folder: Path) -> None:
-    """Convert to float and to static int8, which it does in one go."""
+    """Convert to float."""
+    call("onnx2tf", "-i", folder / "network.onnx", "-o", folder / "onnx2tf_float")
+    (folder / "onnx2tf_float/network_float32.tflite").rename(folder / "onnx2tf.tflite")
+
+
+def onnx2tf_int8(folder: Path) -> None:
+    """Convert to static int8."""
     data = folder / "onnx2tf.npy"
     np.save(data, np.concatenate(photos(folder)).transpose(0, 2, 3, 1))
     kept = ["-cind", "input", str(data), "[[[[0,0,0]]]]", "[[[[1,1,1]]]]"]
     call("onnx2tf", "-i", folder / "network.onnx", "-o", folder / "onnx2tf", "-oiqt", *kept)
-    (folder / "onnx2tf/network_float32.tflite").rename(folder / "onnx2tf.tflite")
     whole = folder / "onnx2tf/network_full_integer_quant_with_float32_io.tflite"
     half = folder / "onnx2tf/network_integer_quant.tflite"
     (whole if whole.exists() else half).rename(folder / "onnx2tf_int8.tflite")
@@ -149,13 +154,17 @@ def photos(folder: Path) -> list[np.ndarray]:
 def call(tool: str, *arguments: object, folder: Path | None = None) -> None:
     """Run a tool of this environment; what it says goes to stderr."""
     command = [str(Path(sys.executable).with_name(tool)), *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=folder, stdout=sys.stderr)
+    ran = subprocess.run(command, check=False, cwd=folder, stdout=sys.stderr)
+    if ran.returncode != 0:
+        sys.exit(ran.returncode)  # its own last line is the reason
 
 
 MADE: dict[str, Callable[[Path], None]] = {
-    **{"onnxruntime_int8": onnxruntime_int8, "litert": litert, "litert_int8": litert_int8},
-    **{"onnx2tf": onnx2tf, "executorch": executorch, "executorch_int8": executorch_int8},
-    **{"ncnn": ncnn, "mnn": mnn, "openvino": openvino, "openvino_int8": openvino_int8},
+    make.__name__: make
+    for make in (
+        *(onnxruntime_int8, litert, litert_int8, onnx2tf, onnx2tf_int8, executorch),
+        *(executorch_int8, ncnn, mnn, openvino, openvino_int8),
+    )
 }
 """By tool."""
 

@@ -248,7 +248,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     contender = KINDS[given["kind"]](**given)
-    version = importlib.metadata.version(given["package"]) if "package" in given else ""
+    package = given.get("package")
+    version = f"{package} {importlib.metadata.version(package)}" if package else ""
     answers.write(json.dumps({"version": version}) + "\n")
     for line in sys.stdin:
         photo = Path(line.strip()).read_bytes()

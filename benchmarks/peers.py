@@ -1,6 +1,6 @@
 r"""From a photo's bytes to a decision: this toolkit beside the origin's path and what others pick.
 
-    python benchmarks/peers.py --bundle bundle --origin origin_bundle \
+    python benchmarks/peers.py --run checkpoints/mobile --bundle bundle --origin origin_bundle \
         --images HAM10000 --split checkpoints/mobile/split.csv \
         --python executorch,ncnn,mnn,openvino=PEERS/bin/python --python onnx2tf=TF/bin/python
 
@@ -12,20 +12,24 @@ nothing before the network has run, and grade nothing. The origin's path is Open
 Telea, EfficientNet-B3 at 300 and one B2 at 224 in PyTorch. This toolkit's rows are whole bundles.
 
 Ratios are of a round's medians in the same round: their median over the rounds, and their range.
+"Ours over it" is of the mobile bundle's fastest row, with all stages; below 1 it is faster.
 Agreement is with PyTorch on the same photos: of a peer with the network in eager PyTorch behind the
-same preprocessing, of a bundle with its own PyTorch form. A tool that is in no environment is told
-of as not run. Writes ``peers.md``, ``peers.json`` and ``peers.svg`` beside this file.
+same preprocessing, of a bundle with its own PyTorch form. A bundle's network is its ``classify``,
+with the resize; a peer's has no resize in it. A tool that is in no environment is told of as not
+run. Writes ``peers.md``, ``peers.json`` and ``peers.svg`` beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +68,7 @@ OF_PEERS = {
         *("litert", "litert_int8", "litert_int8.tflite", "ai-edge-quantizer"),
     ),
     "onnx2tf": ("litert", "onnx2tf", "onnx2tf.tflite", "onnx2tf"),
-    "onnx2tf, static int8": ("litert", "onnx2tf", "onnx2tf_int8.tflite", "onnx2tf"),
+    "onnx2tf, static int8": ("litert", "onnx2tf_int8", "onnx2tf_int8.tflite", "onnx2tf"),
     "ExecuTorch, XNNPACK": ("executorch", "executorch", "executorch.pte", "executorch"),
     "ExecuTorch, XNNPACK, static int8": (
         *("executorch", "executorch_int8", "executorch_int8.pte", "executorch"),
@@ -95,11 +99,12 @@ class Contender:
         """Have a photo answered."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{photo}\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(f"{photo}\n")
+            self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise ClasskinfyError(f"{self.name} stopped at {photo.name}")
+            raise ClasskinfyError(f"it stopped at {photo.name}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -119,19 +124,22 @@ def start(name: str, reference: str, python: str, given: Mapping[str, Any]) -> C
         ClasskinfyError: it did not start: the last line that it said.
     """
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(
-            [python, str(HERE / "peer_runners.py"), json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [python, str(HERE / "peer_runners.py"), json.dumps(given)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+        except OSError as error:
+            raise ClasskinfyError(f"{Path(python).name}: {error.strerror}") from error
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             process.wait()
             said.seek(0)
-            raise ClasskinfyError((said.read().strip().splitlines() or ["no reason given"])[-1])
+            raise ClasskinfyError(_last(said.read()))
     return Contender(name, reference, process, json.loads(line)["version"])
 
 
@@ -187,10 +195,18 @@ def make(tool: str, python: str, folder: Path) -> None:
         ClasskinfyError: it cannot: the last line that it said.
     """
     command = [python, str(HERE / "peer_models.py"), tool, str(folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ClasskinfyError(f"{Path(python).name}: {error.strerror}") from error
     if ran.returncode != 0:
-        lines = [line for line in ran.stderr.strip().splitlines() if line.strip()]
-        raise ClasskinfyError((lines or ["no reason given"])[-1])
+        raise ClasskinfyError(_last(ran.stderr))
+
+
+def _last(said: str) -> str:
+    """Return the last line of what a tool said, of paths only their ends."""
+    lines = [line for line in said.splitlines() if line.strip()] or ["no reason given"]
+    return re.sub(r"/[^\s'\"]*/", "", lines[-1].strip())
 
 
 def peers(
@@ -235,6 +251,7 @@ def ours(path: Path, label: str, threads: int, missing: dict[str, str]) -> Itera
         given = {
             **{"kind": "ours", "bundle": str(path), "runtime": runtimes[kind]},
             **{"precision": precision, "form": "staged", "threads": threads},
+            "package": "classkinfy-export",
         }
         try:
             yield start(name, f"{label}, pytorch fp32", sys.executable, given)
@@ -295,6 +312,11 @@ def gemm_peaks(side: int = 2048, repeats: int = 5) -> dict[str, float]:
 def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any]]:
     """Return a row for each contender."""
     by = {contender.name: contender for contender in contenders}
+    medians_of = {
+        name: np.array([steps["total"].median() for steps in contender.rounds])
+        for name, contender in by.items()
+        if name.startswith("mobile") and "pytorch" not in name
+    }
     rows = []
     for contender in contenders:
         medians = pd.DataFrame([steps.median() for steps in contender.rounds])
@@ -309,6 +331,12 @@ def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any
             "faster than the origin's path": float(np.median(speed)),
             "of the rounds": (float(speed.min()), float(speed.max())),
         }
+        if not _own(contender.name):
+            best = min(
+                (medians_of[name] / medians["total"].to_numpy() for name in medians_of),
+                key=np.median,
+            )
+            row["ours over it"] = [float(f(best)) for f in (np.median, np.min, np.max)]
         if "screen" in medians:
             less = np.array(base) / (medians["total"] - medians["screen"]).to_numpy()
             row["faster, less screen"] = float(np.median(less))
@@ -318,8 +346,13 @@ def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any
             pairs = zip(contender.labels, by[contender.reference].labels, strict=True)
             row["same label, %"] = 100.0 * float(np.mean([a == b for a, b in pairs]))
         row["steps, ms"] = {k: float(v) for k, v in medians.median().items() if k != "total"}
+        row["rounds, ms"] = [float(v) for v in medians["total"]]
         rows.append(row)
     return rows
+
+
+def _own(name: str) -> bool:
+    return name.startswith(("mobile", "origin"))
 
 
 def main() -> None:
@@ -364,9 +397,15 @@ def main() -> None:
     blocks = [photos[place :: given.rounds] for place in range(given.rounds)]
     for turn, block in enumerate(track(blocks, "rounds")):
         for contender in contenders[:: 1 - 2 * (turn % 2)]:
-            contender.block(block)
+            if contender.name in missing:
+                continue
+            try:
+                contender.block(block)
+            except ClasskinfyError as error:
+                missing[contender.name] = error.message
     for contender in contenders:
         contender.process.kill()
+    contenders = [contender for contender in contenders if contender.name not in missing]
     write(
         {
             "photos": len(photos),
@@ -387,7 +426,12 @@ def write(found: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n")
     rows = pd.DataFrame(found["rows"])
     draw(rows, path.with_suffix(".svg"))
-    shown = rows.drop(columns=["threads", "steps, ms", "version"]).astype(object)
+    hidden = ["threads", "steps, ms", "rounds, ms", "version"]
+    shown = rows.drop(columns=hidden).astype(object)
+    shown["ours over it"] = [
+        f"{v[0]:.2f} ({v[1]:.2f} to {v[2]:.2f})" if isinstance(v, list) else ""
+        for v in shown["ours over it"]
+    ]
     low_high = shown.pop("of the rounds")
     faster = shown["faster than the origin's path"]
     shown["faster than the origin's path"] = [
@@ -427,8 +471,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(9, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for _, row in rows.dropna(subset=["same label, %"]).iterrows():
-        own = "recipe" in row["contender"] or row["contender"].startswith("mobile")
-        axes.scatter(row["total, ms"], row["same label, %"], color="C0" if own else "C1")
+        colour = "C0" if _own(row["contender"]) else "C1"
+        axes.scatter(row["total, ms"], row["same label, %"], color=colour)
         at = (row["total, ms"], row["same label, %"])
         axes.annotate(row["contender"], at, fontsize=6, rotation=20)
     axes.set(xscale="log", xlabel="from bytes to decision, ms", ylabel="same label as PyTorch, %")

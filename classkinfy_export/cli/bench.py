@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
@@ -10,6 +11,7 @@ from typing import Annotated, get_args
 import typer
 from pydantic import ValidationError
 
+from classkinfy_export import runtimes as registry
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import device_tables, latency_tables, operator_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
@@ -20,7 +22,6 @@ from classkinfy_export.latency.device.bench import bench_on_device
 from classkinfy_export.latency.device.report import DeviceReport
 from classkinfy_export.latency.host import bench
 from classkinfy_export.latency.instructions import NAMES, CostReport, count
-from classkinfy_export.latency.operators import NAMES as PROFILED
 from classkinfy_export.latency.operators import ProfileReport, profile
 from classkinfy_export.latency.report import LatencyReport
 from classkinfy_export.precision import Precision
@@ -100,97 +101,124 @@ def command(
 
     Example: [bold]classkinfy bench bundle --no-host --arm64 --baseline costs.json[/]
     """
-    opened = Bundle.open(bundle)
-    other = None if against is None else Bundle.open(against)
-    if baseline is not None and not arm64:
-        raise ClasskinfyError("--baseline is for counted instructions", hint="add --arm64")
-    if flame is not None and not operators:
-        raise ClasskinfyError("--flame draws a profile", hint="add --operators")
-    if not adb and (serial or tool or cores):
-        raise ClasskinfyError("--serial, --tool and --cores are for a phone", hint="add --adb")
-    host = host and not adb
+    for given, option, needed, there in (
+        (baseline, "--baseline", "--arm64", arm64),
+        (flame, "--flame", "--operators", operators),
+        (against, "--against", "--host, and no --adb", host and not adb),
+        (
+            serial or tool or cores or cool_to,
+            "--serial, --tool, --cores and --cool-to",
+            "--adb",
+            adb,
+        ),
+    ):
+        if given and not there:
+            raise ClasskinfyError(f"{option}: without {needed} there is nothing to do")
     if not (host or operators or arm64 or adb):
         raise ClasskinfyError("--no-host leaves nothing to do", hint="add --operators or --arm64")
-    names = terminal.names(runtimes)
-    emulated = [name for name in names or () if name in NAMES] or None
-    native = [name for name in names or () if name not in NAMES] or None
+    # All that can be wrong is found before anything is measured.
+    opened = Bundle.open(bundle)
+    other = None if against is None else Bundle.open(against)
+    native, emulated = _names(terminal.names(runtimes), arm64=arm64)
     most, before = _share(max_regression), None if baseline is None else _baseline(baseline)
-    asked = _precisions(precision)
-    held = dict.fromkeys(model.precision for model in opened.manifest.models)
-    capture = opened.manifest.capture
+    asked, counts = _precisions(precision), _counts("--threads", threads)
+    kept = None if cores is None else _counts("--cores", cores, least=0)
+    tools, drawn = _tools(tool or []), None if flame is None else _svg(flame)
+    manifest = opened.manifest
+    image = None if photo is None else frame(photo, manifest.capture, manifest.fit)
+    data = None if photo is None else photo.read_bytes()
+    if arm64:
+        for name in emulated or NAMES[:1]:
+            registry.get(name).require()
     result = BenchReport()
     with terminal.progress() as report:
-        if host and (native or not emulated):
+        if adb:
+            on_phone = bench_on_device(
+                opened,
+                serial,
+                tools=tools,
+                precisions=asked,
+                threads=counts,
+                cores=kept,
+                n=n,
+                warmup=warmup,
+                rounds=rounds,
+                photo=data,
+                cool_to=cool_to,
+                progress=report,
+            )
+            result = result.model_copy(update={"phone": on_phone})
+        elif host and (native or not emulated):
             measured = bench(
                 opened,
                 against=other,
                 names=native,
                 precisions=asked,
-                threads=_counts("--threads", threads),
+                threads=counts,
                 n=n,
                 warmup=warmup,
                 rounds=rounds,
-                photo=None if photo is None else _read(photo),
-                progress=lambda done, total: report("measuring", done, total),
+                photo=data,
+                progress=partial(report, "measuring"),
             )
             result = result.model_copy(update={"host": measured})
         if operators:
+            held = dict.fromkeys(model.precision for model in manifest.models)
             profiles = tuple(
                 profile(
                     opened,
-                    names=None if native is None else [n for n in native if n in PROFILED],
+                    names=native,
                     precision=one,
-                    image=None if photo is None else frame(photo, capture, opened.manifest.fit),
+                    image=image,
                     progress=partial(report, f"profiling {one}"),
                 )
                 for one in asked or held
             )
             result = result.model_copy(update={"operators": profiles})
         if arm64:
-            counted = count(
-                opened,
-                names=emulated,
-                progress=lambda done, total: report("counting", done, total),
-            )
+            counted = count(opened, image, names=emulated, progress=partial(report, "counting"))
             result = result.model_copy(update={"arm64": counted})
-        if adb:
-            on_phone = bench_on_device(
-                opened,
-                serial,
-                tools=_tools(tool or []),
-                precisions=asked,
-                threads=_counts("--threads", threads),
-                cores=None if cores is None else _counts("--cores", cores, least=0),
-                n=n,
-                warmup=warmup,
-                rounds=rounds,
-                photo=None if photo is None else _read(photo),
-                cool_to=cool_to,
-                progress=report,
-            )
-            result = result.model_copy(update={"phone": on_phone})
     if json:
         document = result.model_dump(mode="json")
         terminal.emit({name: part for name, part in document.items() if part is not None})
     else:
         _show(result, before)
-    if flame is not None:
-        from classkinfy_export.reporting.flame import draw
-
-        for profiled in result.operators or ():
-            draw(profiled, flame.with_stem(f"{flame.stem}_{profiled.precision}"))
-    if names is None and precision is None:
-        for part, name in (
-            (result.host, "latency"),
-            (result.arm64, "instructions"),
-            (result.phone, "latency-device"),
-        ):
+    if drawn is not None:
+        _draw(result.operators or (), drawn)
+    if not (runtimes or precision or photo or against):
+        for part, name in ((result.host, "latency"), (result.arm64, "instructions")):
             if part is not None:
                 terminal.keep_evidence(opened, name, part.model_dump(mode="json"))
     if before is not None and result.arm64 is not None:
         lines = result.arm64.regressions(before, most)
         if lines:
             raise GateFailedError("it costs more than before: " + "; ".join(lines))
+
+
+def _names(given: list[str] | None, *, arm64: bool) -> tuple[list[str] | None, list[str] | None]:
+    """Return runtimes to measure and those to count, None for those there are."""
+    emulated = [name for name in given or () if name in NAMES]
+    native = [name for name in given or () if name not in NAMES]
+    if emulated and not arm64:
+        raise ClasskinfyError(
+            f"{emulated[0]} is emulated: its instructions are counted", hint="add --arm64"
+        )
+    return native or None, emulated or None
+
+
+def _svg(path: Path) -> Path:
+    if not path.name or path.is_dir() or not path.parent.is_dir():
+        raise ClasskinfyError(f"--flame {path}: no file can be written there")
+    return path if path.suffix else path.with_suffix(".svg")
+
+
+def _draw(profiles: Sequence[ProfileReport], path: Path) -> None:
+    from classkinfy_export.reporting.flame import draw
+
+    for one in profiles:
+        file = path if len(profiles) == 1 else path.with_stem(f"{path.stem}_{one.precision}")
+        draw(one, file)
+        terminal.note(f"profile of {one.precision}: {file}")
 
 
 def _show(result: BenchReport, before: CostReport | None) -> None:
@@ -230,13 +258,6 @@ def _precisions(given: str | None) -> list[Precision] | None:
                 f"--precision {name!r} is unknown", hint=f"known: {', '.join(known)}"
             )
     return None if asked is None else [name for name in known if name in asked]
-
-
-def _read(photo: Path) -> bytes:
-    try:
-        return photo.read_bytes()
-    except OSError as error:
-        raise ClasskinfyError(f"{photo} cannot be read: {error.strerror}") from error
 
 
 def _baseline(path: Path) -> CostReport:

@@ -74,7 +74,7 @@ def show(result: EstimateReport) -> None:
     )
     terminal.out.print(
         f"of phones and networks held out, estimates were off by {held.median_error:.0%} in the "
-        f"median and by {held.p90_error:.0%} in one of ten; {held.coverage:.0%} of "
+        f"median and by more than {held.p90_error:.0%} in one of ten; {held.coverage:.0%} of "
         f"{held.latencies} published latencies were within their interval"
     )
     others = dict.fromkeys(phone.core for phone in result.phones if phone.core not in fit.cores)

@@ -152,12 +152,18 @@ def _lines(console: Console) -> Callable[[str, int, int], None]:
 
 def names(given: str | None) -> list[str] | None:
     """Read comma-separated names; None where none are given."""
-    return [name.strip() for name in given.split(",")] if given else None
+    found = [name.strip() for name in (given or "").split(",") if name.strip()]
+    return found or None
 
 
 def emit(document: object) -> None:
     """Print a JSON document on stdout."""
     sys.stdout.write(files.to_json(document))
+
+
+def note(text: str) -> None:
+    """Say something on stderr, beside what stdout carries."""
+    _stderr().print(plain(text))
 
 
 def keep_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:

@@ -12,8 +12,6 @@ import io
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +26,8 @@ from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Form
 from classkinfy_export.data import synthetic
-from classkinfy_export.errors import BundleError, ClasskinfyError
+from classkinfy_export.errors import BundleError
+from classkinfy_export.latency import fresh
 from classkinfy_export.latency.report import (
     Against,
     Compared,
@@ -84,7 +83,8 @@ def bench(
         ClasskinfyError: a measuring process failed.
     """
     asked = _precisions(bundle, precisions)
-    configurations, not_run = _configurations(bundle, names, asked, threads)
+    counts = list(dict.fromkeys(threads))
+    configurations, not_run = _configurations(bundle, names, asked, counts)
     if not configurations:
         raise BundleError(
             "no installed runtime can run this bundle",
@@ -93,7 +93,7 @@ def bench(
     others: list[Configuration] = []
     if against is not None:
         others = [c for c in configurations if _holds(against, c)]
-        if not others:
+        if all(c.runtime == BASELINE for c in others) and names != [BASELINE]:
             raise BundleError(
                 f"{against.path.name} holds none of what is measured of {bundle.path.name}",
                 hint="compare bundles of the same formats, forms and precisions",
@@ -113,7 +113,8 @@ def bench(
         path.write_bytes(_synthetic(bundle) if photo is None else photo)
         for turn in range(rounds):
             for place, (one, configuration, measured) in enumerate(order[:: 1 - 2 * (turn % 2)]):
-                measured.append(_spawn(one, path, configuration, warmup, max(1, n // rounds)))
+                count = n // rounds + (turn < n % rounds)
+                measured.append(_spawn(one, path, configuration, warmup, max(1, count)))
                 progress(turn * len(order) + place + 1, rounds * len(order))
     return LatencyReport(
         bundle=bundle.manifest.name,
@@ -127,7 +128,11 @@ def bench(
         else Against(
             bundle=against.manifest.name,
             manifest_sha256=against.sha256,
-            rows=tuple(_compared(c, own[c], measured) for c, measured in theirs.items()),
+            rows=tuple(
+                Compared(other=_row(against, c, measured, theirs), ratio=_ratio(own[c], measured))
+                for c, measured in theirs.items()
+            ),
+            not_compared=tuple(" ".join(map(str, c)) for c in configurations if c not in theirs),
         ),
         not_run=not_run,
         conditions=_conditions(load),
@@ -140,7 +145,7 @@ def _precisions(bundle: Bundle, asked: Sequence[Precision] | None) -> list[Preci
         if precision not in held:
             raise BundleError(
                 f"the bundle holds no {precision}",
-                hint=f"it holds {', '.join(held)}: pass --precision, or export with another recipe",
+                hint=f"it holds {', '.join(held)}; or export with another recipe",
             )
     return list(asked) if asked else held
 
@@ -204,12 +209,8 @@ def _spawn(bundle: Bundle, photo: Path, configuration: Configuration, warmup: in
         "n": n,
         "spawned": time.perf_counter(),
     }
-    command = [sys.executable, "-m", "classkinfy_export.latency.worker", json.dumps(arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        last = finished.stderr.strip().splitlines()[-1:] or [f"exit {finished.returncode}"]
-        raise ClasskinfyError(f"measuring {' '.join(map(str, configuration))} failed: {last[0]}")
-    measured: Round = json.loads(finished.stdout.splitlines()[-1])
+    what = f"measuring {' '.join(map(str, configuration))}"
+    measured: Round = json.loads(fresh.run("classkinfy_export.latency.worker", arguments, what))
     return measured
 
 
@@ -251,16 +252,6 @@ def _row(
         of_pytorch=_ratio(measured, baseline) if baseline is not None else None,
         spread=spread,
         noisy=spread > _NOISE,
-    )
-
-
-def _compared(
-    configuration: Configuration, ours: Sequence[Round], theirs: Sequence[Round]
-) -> Compared:
-    return Compared(
-        **configuration._asdict(),
-        p50_ms=float(np.median(_all(theirs, "latency_ms"))),
-        ratio=_ratio(ours, theirs),
     )
 
 

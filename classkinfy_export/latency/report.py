@@ -11,6 +11,9 @@ from classkinfy_export.contract import Form
 from classkinfy_export.document import Document
 from classkinfy_export.precision import Precision
 
+_HOLDS = 0.9
+"""With less a range tells no difference."""
+
 
 class Configuration(NamedTuple):
     """How a bundle is run."""
@@ -30,11 +33,6 @@ class Ratio(Document):
     """The least of the rounds."""
     high: float
     """The largest."""
-
-    @property
-    def distinct(self) -> bool:
-        """Whether all rounds agree on which is faster."""
-        return not self.low <= 1.0 <= self.high
 
 
 class Latency(Document):
@@ -79,14 +77,9 @@ class Latency(Document):
 
 
 class Compared(Document):
-    """A configuration beside the same of another bundle."""
+    """A configuration of another bundle, and this one's beside it."""
 
-    runtime: str
-    form: Form
-    precision: Precision
-    threads: int
-    p50_ms: float
-    """Of the other bundle."""
+    other: Latency
     ratio: Ratio
     """This bundle's time over the other's."""
 
@@ -97,6 +90,8 @@ class Against(Document):
     bundle: str
     manifest_sha256: str
     rows: tuple[Compared, ...]
+    not_compared: tuple[str, ...]
+    """What it does not hold of what was measured."""
 
 
 class LatencyReport(Document):
@@ -120,3 +115,7 @@ class LatencyReport(Document):
         2 * 0.5^n.
         """
         return 1.0 - 0.5 ** (self.rounds - 1)
+
+    def differs(self, ratio: Ratio) -> bool:
+        """Whether a ratio tells a difference: all rounds agree, and they are five or more."""
+        return self.holds >= _HOLDS and not ratio.low <= 1.0 <= ratio.high

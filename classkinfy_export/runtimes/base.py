@@ -169,11 +169,7 @@ class Runtime(ABC):
             MissingDependencyError: the runtime is not installed.
             BundleError: the bundle holds nothing in this format and precision.
         """
-        if self.version() is None:
-            raise MissingDependencyError(
-                f"runtime {self.name} needs {self.missing()}, which is not installed",
-                hint=self.hint(),
-            )
+        self.require()
         models = bundle.manifest.models
         if not any(m.format == self.format and m.precision == precision for m in models):
             held = sorted({f"{m.format} {m.precision}" for m in models})
@@ -182,6 +178,14 @@ class Runtime(ABC):
                 hint=f"it holds {', '.join(held)}: pass --precision, or export with another recipe",
             )
         return self._open(bundle, precision, threads)
+
+    def require(self) -> None:
+        """Raise MissingDependencyError where it is not installed."""
+        if self.version() is None:
+            raise MissingDependencyError(
+                f"runtime {self.name} needs {self.missing()}, which is not installed",
+                hint=self.hint(),
+            )
 
     @abstractmethod
     def _open(self, bundle: Bundle, precision: Precision, threads: int) -> Engine:

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError
+from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.latency.host import bench
+from classkinfy_export.latency.report import LatencyReport, Ratio
 from classkinfy_export.latency.worker import measure
 
 
@@ -81,7 +82,7 @@ def measured(*latencies: float, diagnosis: int = 4) -> dict[str, object]:
 def test_the_baseline_is_fp32_whatever_is_measured(
     light_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from classkinfy_export.latency import host
+    from classkinfy_export.latency import fresh
 
     asked = []
 
@@ -90,7 +91,7 @@ def test_the_baseline_is_fp32_whatever_is_measured(
         asked.append((given["runtime"], given["form"], given["precision"]))
         return SimpleNamespace(returncode=0, stdout=json.dumps(measured(1.0)))
 
-    monkeypatch.setattr(host, "subprocess", SimpleNamespace(run=fake))
+    monkeypatch.setattr(fresh, "subprocess", SimpleNamespace(run=fake))
     bundle = Bundle.open(light_bundle)
     bench(bundle, names=["pytorch", "litert"], precisions=["fp16"], threads=(1,), n=1, rounds=2)
     once = [
@@ -141,29 +142,67 @@ def test_two_bundles_are_compared_round_by_round(
     assert report.against is not None
     (row,) = report.against.rows
     assert (row.ratio.value, row.ratio.low, row.ratio.high) == (0.5, 0.5, 0.5)
-    assert row.ratio.distinct
     assert report.holds == 0.75, "three of three on one side of the median: 2 of 8"
-    assert row.p50_ms == pytest.approx(2.2)
+    assert not report.differs(row.ratio), "three rounds are too few"
+    assert row.other.p50_ms == pytest.approx(2.2)
+    assert report.against.not_compared == ()
     assert report.rows[0].noisy
 
 
-def test_a_ratio_that_the_rounds_disagree_on_tells_no_difference() -> None:
-    from classkinfy_export.latency.report import Ratio
+@pytest.mark.parametrize(
+    ("rounds", "low", "high", "differs"),
+    [(5, 0.9, 0.99, True), (5, 1.01, 1.2, True), (5, 0.9, 1.02, False), (4, 0.9, 0.99, False)],
+)
+def test_a_ratio_tells_a_difference_where_enough_rounds_agree(
+    rounds: int, low: float, high: float, differs: bool
+) -> None:
+    report = LatencyReport(
+        bundle="b",
+        manifest_sha256="",
+        image="",
+        warmup=0,
+        rounds=rounds,
+        rows=(),
+        not_run={},
+        conditions={},
+    )
+    assert report.differs(Ratio(value=(low + high) / 2, low=low, high=high)) is differs
 
-    assert not Ratio(value=0.97, low=0.9, high=1.02).distinct
-    assert Ratio(value=1.1, low=1.05, high=1.2).distinct
+
+def test_answers_are_spread_over_the_rounds(
+    trunk_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from classkinfy_export.latency import host
+
+    asked = []
+
+    def fake(*given: object) -> dict[str, object]:
+        asked.append((given[2], given[-1]))
+        return measured(1.0)
+
+    monkeypatch.setattr(host, "_spawn", fake)
+    monkeypatch.setattr(host, "_forms", lambda *_: iter(["fused"]))
+    bench(Bundle.open(trunk_bundle), names=["litert"], threads=(1, 1), n=8, rounds=3)
+    assert [n for _, n in asked] == [3, 3, 2], "and a thread count that is given twice is one"
+
+
+def test_a_process_that_a_signal_ended_is_told_of_as_that() -> None:
+    from classkinfy_export.latency import fresh
+
+    killed = SimpleNamespace(returncode=-9, stdout="", stderr="INFO: Created a delegate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh, "subprocess", SimpleNamespace(run=lambda *_, **__: killed))
+        with pytest.raises(ClasskinfyError, match=r"^measuring failed: SIGKILL ended it; memory"):
+            fresh.run("a.module", {}, "measuring")
+    with pytest.raises(ClasskinfyError, match=r"^measuring failed: .*No module named"):
+        fresh.run("no_such_module", {}, "measuring")
 
 
 def test_a_bundle_with_nothing_in_common_is_not_compared(
     trunk_bundle: Path, light_bundle: Path
 ) -> None:
     with pytest.raises(BundleError, match="holds none of what is measured"):
-        bench(
-            Bundle.open(light_bundle),
-            against=Bundle.open(trunk_bundle),
-            names=["onnxruntime"],
-            precisions=["fp16"],
-        )
+        bench(Bundle.open(light_bundle), against=Bundle.open(trunk_bundle), precisions=["fp16"])
 
 
 def test_a_bundle_that_no_runtime_here_can_run_is_an_error(trunk_bundle: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError
+from classkinfy_export.errors import BundleError, MissingDependencyError
 from classkinfy_export.latency.operators import ProfileReport, profile
 from classkinfy_export.latency.operators.alignment import align
 from classkinfy_export.latency.operators.hints import hint
@@ -298,3 +298,15 @@ def test_what_cannot_be_profiled_is_an_error(trunk_bundle: Path) -> None:
 
 def test_a_report_is_read_back_as_it_was_written(report: ProfileReport) -> None:
     assert ProfileReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_another_release_of_litert_is_not_read_as_if_it_were_the_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import importlib.metadata
+
+    from classkinfy_export.latency.operators import litert_library
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.4.0")
+    with pytest.raises(MissingDependencyError, match=r"known in ai-edge-litert 2\.3\.\*, and 2\.4"):
+        litert_library._open()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from pydantic import ValidationError, model_validator
@@ -130,14 +131,19 @@ def measure(adb: Adb, order: Order) -> tuple[AppResult, AppMeasurement]:
     name = f"benchmark-{order.request}.json"
     places = f"files/{name}", f"{_EXTERNAL}/{name}"
     adb.run(f"am force-stop {PACKAGE}")
-    started = adb.shell(f"am start -W -n {ACTIVITY} {_extras(order)}", _START_S)
-    if "Status: ok" not in started:
-        raise ClasskinfyError(
-            f"{ACTIVITY} did not start: {last_line(started)}",
-            hint="install the demo app of this version again",
-        )
-    text = _result(adb, places, _START_S + _ANSWER_S * (order.warmup + order.n))
-    adb.run(f"am force-stop {PACKAGE}; run-as {PACKAGE} rm -f {places[0]}; rm -f {places[1]}")
+    try:
+        started = adb.shell(f"am start -W -n {ACTIVITY} {_extras(order)}", _START_S)
+        if "Status: ok" not in started:
+            raise ClasskinfyError(
+                f"{ACTIVITY} did not start: {last_line(started)}",
+                hint="install the demo app of this version again",
+            )
+        text = _result(adb, places, _START_S + _ANSWER_S * (order.warmup + order.n))
+    finally:
+        with suppress(ClasskinfyError):  # a phone that is gone has been told of
+            adb.run(
+                f"am force-stop {PACKAGE}; run-as {PACKAGE} rm -f {places[0]}; rm -f {places[1]}"
+            )
     try:
         result = AppResult.model_validate_json(text)
     except ValidationError as error:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from classkinfy_export.bundle.manifest import MANIFEST, SEAL
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import ClasskinfyError, IntegrityError
+from classkinfy_export.errors import BundleError, ClasskinfyError, IntegrityError
 from classkinfy_export.latency.device.adb import Adb
 
 _SHARED = "/data/local/tmp"
 """Where adb's own user may execute files, and apps may read those that all may read."""
+_PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
+"""Names that no shell reads anything else into."""
 
 
 class Payload:
@@ -34,6 +36,14 @@ class Payload:
         self.sha256 = bundle.sha256
         self.bundle = f"{self.folder}/bundle"
         self.photo = f"{self.folder}/photo"
+        for model in bundle.manifest.models:
+            for name in (model.path, *model.entries.values()):
+                # They become part of what the phone's shell runs.
+                if not _PLAIN.fullmatch(name):
+                    raise BundleError(
+                        f"{bundle.path.name}: {name!r} is no name that a phone is given",
+                        hint="letters, digits, '.', '_', '-' and '/': export it again",
+                    )
 
     def tool(self, runtime: str) -> str:
         """Return the folder of a runtime's tool."""

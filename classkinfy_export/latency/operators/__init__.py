@@ -6,10 +6,7 @@ a process of its own; only the grader runs that the image is routed to.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +17,9 @@ from classkinfy_export import __version__, machine, runtimes
 from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data import synthetic
-from classkinfy_export.errors import BundleError, ClasskinfyError
+from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, frame
+from classkinfy_export.latency import fresh
 from classkinfy_export.latency.operators.report import (
     Coverage,
     OperatorTime,
@@ -154,9 +152,5 @@ def _spawn(
             "warmup": warmup,
             "n": n,
         }
-        command = [sys.executable, "-m", _WORKER, json.dumps(arguments)]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        last = finished.stderr.strip().splitlines()[-1:] or [f"exit {finished.returncode}"]
-        raise ClasskinfyError(f"profiling {runtime} failed: {last[0]}")
-    return RuntimeProfile.model_validate_json(finished.stdout.splitlines()[-1])
+        said = fresh.run(_WORKER, arguments, f"profiling {runtime}")
+    return RuntimeProfile.model_validate_json(said)

@@ -7,6 +7,7 @@ Signatures and constants are those of ``litert/c/*.h`` of version 2.3, in ``libL
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 from ctypes import CFUNCTYPE, Structure, byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
@@ -21,6 +22,7 @@ _CPU = 1
 _READ, _WRITE = 0, 1
 _RANKED_TENSOR_TYPE_BYTES = 128
 """More than a ``LiteRtRankedTensorType`` has, which is only handed on."""
+_KNOWN = "2.3."
 _MOST_EVENTS = 2048
 """What a compiled model's profiler keeps; later events are dropped."""
 
@@ -249,6 +251,13 @@ class CompiledModel:
 
 
 def _open() -> ctypes.CDLL:
+    # What the library fills is laid out as in this release; another may write past it.
+    found = importlib.metadata.version("ai-edge-litert")
+    if not found.startswith(_KNOWN):
+        raise MissingDependencyError(
+            f"LiteRT's profiler is known in ai-edge-litert {_KNOWN}*, and {found} is installed",
+            hint=f"pip install 'ai-edge-litert=={_KNOWN}*', or profile ONNX Runtime alone",
+        )
     package = importlib.util.find_spec("ai_edge_litert")
     folders = [] if package is None else package.submodule_search_locations or []
     for folder in folders:
@@ -256,5 +265,5 @@ def _open() -> ctypes.CDLL:
             return ctypes.CDLL(str(path))
     raise MissingDependencyError(
         "profiling LiteRT needs libLiteRt, which the installed ai-edge-litert does not bring",
-        hint="pip install 'ai-edge-litert>=2.1'",
+        hint=f"pip install 'ai-edge-litert=={_KNOWN}*'",
     )

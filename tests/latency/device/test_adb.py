@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fake_phone import Phone
@@ -156,3 +157,16 @@ def test_a_core_that_is_not_there_is_refused(
     tools = {"litert": tool("benchmark_model")}
     with pytest.raises(ClasskinfyError, match=r"MI 5s Plus has no core 9 that is on: .*0, 1, 2, 3"):
         bench_on_device(bundle, tools=tools, cores=[9])
+
+
+@pytest.mark.parametrize("name", ["models/$(reboot).onnx", "models/a b.onnx", "a;b"])
+def test_a_bundle_whose_names_a_shell_would_read_is_refused(name: str) -> None:
+    for model in (
+        SimpleNamespace(path=name, entries={}),
+        SimpleNamespace(path="models/a.onnx", entries={"classify": name}),
+    ):
+        bundle = SimpleNamespace(
+            sha256="0" * 64, path=Path("bundle"), manifest=SimpleNamespace(models=[model])
+        )
+        with pytest.raises(BundleError, match="is no name that a phone is given"):
+            Payload(cast(Any, None), cast(Any, bundle))
