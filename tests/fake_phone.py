@@ -10,10 +10,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tiny_bundle import TAXONOMY
+
 FAKE_ADB = Path(__file__).parent / "latency" / "device" / "fake_adb.py"
 TRANSCRIPTS = FAKE_ADB.parent / "transcripts"
 ARM64, ARM32 = (2, 183), (1, 40)
 """ELF class and machine."""
+MEASURED = {
+    "diagnosis": TAXONOMY.classes.index("mel"),
+    "open_ms": 40.0,
+    "load_ms": 60.0,
+    "first_ms": 20.0,
+    "cold_start_ms": 120.0,
+    "latency_ms": [10.0, 11.0, 30.0],
+    "stages_ms": {"frame": [1.0] * 3, "prepare": [2.0, 3.0, 4.0], "classify": [7.0, 7.0, 25.0]},
+    "told_ms": {"diagnosis": [10.0, 11.0, 30.0]},
+    "steady_bytes": 120 * 2**20,
+    "baseline_bytes": 100 * 2**20,
+    "peak_bytes": 150 * 2**20,
+    "pss_bytes": 90 * 2**20,
+}
+"""What the app says of answers that it timed."""
 
 
 class Phone:

@@ -8,7 +8,6 @@ runs as one configuration among them: ratios to it are what a noisy machine can 
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -19,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from classkinfy_export import __version__, machine, runtimes
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Form
-from classkinfy_export.data import synthetic
 from classkinfy_export.errors import BundleError
-from classkinfy_export.latency import fresh
+from classkinfy_export.latency import fresh, scope
 from classkinfy_export.latency.report import (
     Against,
     Compared,
@@ -45,8 +42,6 @@ Round = dict[str, Any]
 BASELINE = "pytorch"
 _TIMED = (BASELINE, "onnxruntime", "litert")
 """What an app runs, beside the baseline; others are timed when they are named."""
-_NOISE = 1.25
-"""Medians of the rounds further apart than this ratio mean that the machine was too noisy."""
 
 
 def bench(
@@ -82,7 +77,7 @@ def bench(
             none of what is measured.
         ClasskinfyError: a measuring process failed.
     """
-    asked = _precisions(bundle, precisions)
+    asked = scope.precisions(bundle, precisions)
     counts = list(dict.fromkeys(threads))
     configurations, not_run = _configurations(bundle, names, asked, counts)
     if not configurations:
@@ -110,7 +105,7 @@ def bench(
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photo"
-        path.write_bytes(_synthetic(bundle) if photo is None else photo)
+        path.write_bytes(scope.drawn_photo(bundle) if photo is None else photo)
         for turn in range(rounds):
             for place, (one, configuration, measured) in enumerate(order[:: 1 - 2 * (turn % 2)]):
                 count = n // rounds + (turn < n % rounds)
@@ -137,17 +132,6 @@ def bench(
         not_run=not_run,
         conditions=_conditions(load),
     )
-
-
-def _precisions(bundle: Bundle, asked: Sequence[Precision] | None) -> list[Precision]:
-    held = list(dict.fromkeys(model.precision for model in bundle.manifest.models))
-    for precision in asked or ():
-        if precision not in held:
-            raise BundleError(
-                f"the bundle holds no {precision}",
-                hint=f"it holds {', '.join(held)}; or export with another recipe",
-            )
-    return list(asked) if asked else held
 
 
 def _configurations(
@@ -191,15 +175,6 @@ def _holds(bundle: Bundle, configuration: Configuration) -> bool:
     return form in _forms(bundle, runtime, precision)
 
 
-def _synthetic(bundle: Bundle) -> bytes:
-    """Draw a lesion, as a camera gives it."""
-    capture = bundle.manifest.capture
-    drawn = Image.fromarray(synthetic.lesion("nv", seed=0, hair=0.0).image)
-    file = io.BytesIO()
-    drawn.resize((capture.width, capture.height)).save(file, "JPEG", quality=95)
-    return file.getvalue()
-
-
 def _spawn(bundle: Bundle, photo: Path, configuration: Configuration, warmup: int, n: int) -> Round:
     arguments = {
         "bundle_path": str(bundle.path.resolve()),
@@ -224,6 +199,8 @@ def _row(
     p50, p90, p99 = (float(p) for p in np.percentile(latencies, (50, 90, 99)))
     medians = _medians(measured)
     spread = max(medians) / min(medians)
+    runtime, form, precision, _ = configuration
+    size = scope.model_bytes(bundle, runtimes.get(runtime).format, precision, form)
     baseline = own.get(Configuration(BASELINE, "staged", "fp32", configuration.threads))
 
     def median(name: str, less: str | None = None) -> float:
@@ -235,7 +212,7 @@ def _row(
 
     return Latency(
         **configuration._asdict(),
-        route=_route(bundle, int(measured[0]["diagnosis"])),
+        route=scope.graded(bundle, int(measured[0]["diagnosis"])),
         answers=len(latencies),
         cold_start_ms=median("cold_start_ms"),
         load_ms=median("load_ms"),
@@ -248,10 +225,10 @@ def _row(
         peak_mib=median("peak_bytes") / 2**20,
         added_mib=median("peak_bytes", "baseline_bytes") / 2**20,
         steady_mib=median("steady_bytes", "baseline_bytes") / 2**20,
-        model_mib=_model_bytes(bundle, configuration) / 2**20,
+        model_mib=size / 2**20,
         of_pytorch=_ratio(measured, baseline) if baseline is not None else None,
         spread=spread,
-        noisy=spread > _NOISE,
+        noisy=spread > scope.NOISE,
     )
 
 
@@ -270,26 +247,10 @@ def _all(measured: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [value for one in measured for value in one[name]]
 
 
-def _route(bundle: Bundle, diagnosis: int) -> str:
-    graded = {stage.diagnosis for stage in bundle.manifest.stages}
-    dx = bundle.manifest.taxonomy.classes[diagnosis] if diagnosis >= 0 else None
-    return dx if dx is not None and dx in graded else ""
-
-
 def _models(bundle: Bundle, runtime: str, precision: Precision) -> list[ModelFile]:
     """Return the files of a runtime's format and a precision."""
     wanted = runtimes.get(runtime).format, precision
     return [model for model in bundle.manifest.models if (model.format, model.precision) == wanted]
-
-
-def _model_bytes(bundle: Bundle, configuration: Configuration) -> int:
-    runtime, form, precision, _ = configuration
-    paths = {
-        model.path
-        for model in _models(bundle, runtime, precision)
-        if (PIPELINE in model.entries if form == "fused" else set(model.entries) - {PIPELINE})
-    }
-    return sum(bundle.manifest.files[path].size_bytes for path in paths)
 
 
 def _conditions(load: float) -> dict[str, str]:

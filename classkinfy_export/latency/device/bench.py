@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image
-
 from classkinfy_export import __version__
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.data import synthetic
-from classkinfy_export.errors import BundleError, ClasskinfyError
+from classkinfy_export.errors import ClasskinfyError
+from classkinfy_export.latency import scope
 from classkinfy_export.latency.device.adb import Adb
 from classkinfy_export.latency.device.conditions import State, identify, read_state
 from classkinfy_export.latency.device.payload import Payload
 from classkinfy_export.latency.device.plan import TOOLS, Plan, Settings, find_tools, plan
 from classkinfy_export.latency.device.report import DeviceLatency, DeviceReport
-from classkinfy_export.latency.device.route import model_bytes
-from classkinfy_export.latency.device.runs import AppRun, app_row, tool_row
+from classkinfy_export.latency.device.runs import app_row, tool_row
 from classkinfy_export.latency.device.throttling import cooled, remarks, visible
 from classkinfy_export.precision import Precision
 
@@ -72,13 +68,15 @@ def bench_on_device(
     phone = identify(adb)
     given = find_tools(tools or {}, phone)
     payload = Payload(adb, bundle)
-    settings = Settings(_held(bundle, precisions), threads, cores, max(1, n // rounds), warmup)
+    settings = Settings(
+        scope.precisions(bundle, precisions), threads, cores, max(1, n // rounds), warmup
+    )
     planned = plan(adb, bundle, payload, phone, given, settings)
     try:
         payload.push(
             sorted({run.step.model for run in planned.stages}),
             {runtime: tool.files for runtime, tool in given.items()},
-            (_drawn(bundle) if photo is None else photo) if planned.apps else None,
+            (scope.drawn_photo(bundle) if photo is None else photo) if planned.apps else None,
         )
         before, after = _measure(adb, planned, rounds, cool_to, patience_s, progress)
         rows = _rows(bundle, planned, visible(before))
@@ -134,43 +132,18 @@ def _told(progress: Progress, done: int, total: int) -> Callable[[str], None]:
     return lambda what: progress(what, done, total)
 
 
-def _held(bundle: Bundle, asked: Sequence[Precision] | None) -> list[Precision]:
-    held = list(dict.fromkeys(model.precision for model in bundle.manifest.models))
-    for precision in asked or ():
-        if precision not in held:
-            raise BundleError(
-                f"the bundle holds no {precision}", hint=f"it holds {', '.join(held)}"
-            )
-    return list(asked) if asked else held
-
-
-def _drawn(bundle: Bundle) -> bytes:
-    """Draw a lesion, as a camera gives it."""
-    capture = bundle.manifest.capture
-    drawn = Image.fromarray(synthetic.lesion("nv", seed=0, hair=0.0).image)
-    file = io.BytesIO()
-    drawn.resize((capture.width, capture.height)).save(file, "JPEG", quality=95)
-    return file.getvalue()
-
-
 def _rows(bundle: Bundle, planned: Plan, seen: bool) -> tuple[DeviceLatency, ...]:
     rows = []
     for app in planned.apps:
         order = app.order
-        size = model_bytes(bundle, TOOLS[order.runtime].format, order.precision, order.form)
-        rows.append(app_row(app, _graded(bundle, app), size / 2**20, seen))
+        size = scope.model_bytes(bundle, TOOLS[order.runtime].format, order.precision, order.form)
+        rows.append(
+            app_row(app, scope.graded(bundle, app.results[0].diagnosis), size / 2**20, seen)
+        )
     for _, group in groupby(
         planned.stages, key=lambda run: (run.tool.runtime, run.precision, run.call.threads)
     ):
         runs = list(group)
-        size = model_bytes(bundle, runs[0].tool.format, runs[0].precision, "staged")
+        size = scope.model_bytes(bundle, runs[0].tool.format, runs[0].precision, "staged")
         rows.append(tool_row(runs, size / 2**20, seen))
     return tuple(rows)
-
-
-def _graded(bundle: Bundle, run: AppRun) -> str:
-    """Return the diagnosis whose grader ran, empty where none did."""
-    index = run.results[0].diagnosis
-    graded = {stage.diagnosis for stage in bundle.manifest.stages}
-    dx = bundle.manifest.taxonomy.classes[index] if index >= 0 else None
-    return dx if dx is not None and dx in graded else ""

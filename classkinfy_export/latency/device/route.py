@@ -52,14 +52,3 @@ def forms(bundle: Bundle, form: FormatName, precision: Precision) -> tuple[Form,
     if bundle.manifest.find_model(PIPELINE, form, precision) is not None:
         held.append("fused")
     return tuple(held)
-
-
-def model_bytes(bundle: Bundle, format: FormatName, precision: Precision, form: Form) -> int:
-    """Return the size of a form's files in a format and precision, all graders included."""
-    paths = {
-        model.path
-        for model in bundle.manifest.models
-        if (model.format, model.precision) == (format, precision)
-        and (PIPELINE in model.entries if form == "fused" else set(model.entries) - {PIPELINE})
-    }
-    return sum(bundle.manifest.files[path].size_bytes for path in paths)

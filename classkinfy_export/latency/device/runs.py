@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from classkinfy_export.latency import scope
 from classkinfy_export.latency.device import app
 from classkinfy_export.latency.device.adb import Adb
 from classkinfy_export.latency.device.report import DeviceLatency
@@ -17,8 +18,6 @@ from classkinfy_export.latency.device.sample import Sample, StageLatency, togeth
 from classkinfy_export.latency.device.tool import Call, Tool, peak_pss_mib
 from classkinfy_export.precision import Precision
 
-NOISE = 1.25
-"""Rounds further apart than this ratio are too noisy to conclude from, as on the host."""
 _MOST_S = 5.0
 """For a single answer, before a process is given up."""
 
@@ -147,7 +146,7 @@ def app_row(run: AppRun, route: str, model_mib: float, visible: bool) -> DeviceL
         model_mib=model_mib,
         spread=spread,
         throttled=bool(run.remarks) if visible else None,
-        noisy=spread > NOISE or bool(run.remarks),
+        noisy=spread > scope.NOISE or bool(run.remarks),
         remarks=tuple(run.remarks),
     )
 
@@ -187,7 +186,7 @@ def tool_row(runs: Sequence[StageRun], model_mib: float, visible: bool) -> Devic
         model_mib=model_mib,
         spread=spread,
         throttled=bool(found) if visible else None,
-        noisy=spread > NOISE or bool(found),
+        noisy=spread > scope.NOISE or bool(found),
         remarks=found,
         stages=stages,
     )

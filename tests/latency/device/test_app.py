@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_phone import Phone
-from tiny_bundle import TAXONOMY
+from fake_phone import MEASURED, Phone
 
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.manifest import MANIFEST, SEAL, Manifest, ModelFile
@@ -25,20 +24,6 @@ from classkinfy_export.latency.device import app
 from classkinfy_export.latency.device.bench import bench_on_device
 from classkinfy_export.latency.device.payload import Payload
 
-MEASURED = {
-    "diagnosis": TAXONOMY.classes.index("mel"),
-    "open_ms": 40.0,
-    "load_ms": 60.0,
-    "first_ms": 20.0,
-    "cold_start_ms": 120.0,
-    "latency_ms": [10.0, 11.0, 30.0],
-    "stages_ms": {"frame": [1.0] * 3, "prepare": [2.0, 3.0, 4.0], "classify": [7.0, 7.0, 25.0]},
-    "told_ms": {"diagnosis": [10.0, 11.0, 30.0]},
-    "steady_bytes": 120 * 2**20,
-    "baseline_bytes": 100 * 2**20,
-    "peak_bytes": 150 * 2**20,
-    "pss_bytes": 90 * 2**20,
-}
 SLOWER = {**MEASURED, "latency_ms": [12.0, 13.0, 14.0], "cold_start_ms": 140.0}
 
 

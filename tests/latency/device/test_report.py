@@ -8,41 +8,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_phone import Phone
-from tiny_bundle import TAXONOMY
+from fake_phone import MEASURED, Phone
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import device_tables, terminal
-from classkinfy_export.latency import host
-from classkinfy_export.latency.device import runs
 from classkinfy_export.latency.device.bench import bench_on_device
 from classkinfy_export.latency.device.report import DeviceLatency, DeviceReport
-from classkinfy_export.latency.device.route import model_bytes, route
+from classkinfy_export.latency.device.route import route
 from classkinfy_export.latency.report import Latency, LatencyReport
-
-MEASURED = {
-    "diagnosis": TAXONOMY.classes.index("mel"),
-    "open_ms": 40.0,
-    "load_ms": 60.0,
-    "first_ms": 20.0,
-    "cold_start_ms": 120.0,
-    "latency_ms": [10.0, 11.0, 30.0],
-    "stages_ms": {"frame": [1.0] * 3, "prepare": [2.0, 3.0, 4.0], "classify": [7.0, 7.0, 25.0]},
-    "told_ms": {"diagnosis": [10.0, 11.0, 30.0]},
-    "steady_bytes": 120 * 2**20,
-    "baseline_bytes": 100 * 2**20,
-    "peak_bytes": 150 * 2**20,
-    "pss_bytes": 90 * 2**20,
-}
+from classkinfy_export.latency.scope import model_bytes
 
 
 def test_a_row_has_every_field_of_the_hosts() -> None:
     assert set(Latency.model_fields) <= set(DeviceLatency.model_fields)
     assert set(LatencyReport.model_fields) - {"against"} <= set(DeviceReport.model_fields)
-
-
-def test_rounds_are_too_noisy_where_they_are_on_the_host() -> None:
-    assert runs.NOISE == host._NOISE
 
 
 def test_a_bundle_without_a_stage_in_a_format_has_no_route(bundle: Bundle) -> None:
