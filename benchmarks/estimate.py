@@ -14,7 +14,7 @@ TensorFlow Lite had kernels of its own before XNNPACK's; how much slower they we
 and estimates are for XNNPACK's. Latencies whose source leaves something open are never fitted to,
 and are compared at the end.
 
-Writes ``classkinfy_export/latency/fit.yaml``, and ``estimate.md``, ``estimate.json`` and
+Writes ``classkinfy_export/latency/estimate/fit.yaml``, and ``estimate.md``, ``estimate.json`` and
 ``estimate.svg`` beside this file. Counting takes half an hour; --cache keeps what was counted.
 """
 
@@ -45,10 +45,11 @@ from published import Published, count, int8
 from rich.progress import track
 from table import to_markdown
 
-from classkinfy_export.latency import estimate
-from classkinfy_export.latency.estimate import Fit
-from classkinfy_export.latency.phone import load
-from classkinfy_export.latency.work import Work
+from classkinfy_export.latency.estimate import fit as fits
+from classkinfy_export.latency.estimate import roofline
+from classkinfy_export.latency.estimate.fit import Fit
+from classkinfy_export.latency.estimate.phone import load
+from classkinfy_export.latency.estimate.work import Work
 
 
 def by(found: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -124,7 +125,7 @@ def checks(found: Sequence[Point], fitted: Fitted, document: Fit) -> pd.DataFram
             },
         )
         own = fitted.ms(point, document)
-        lone, _ = estimate.latency(point.work, point.device, point.threads, document)
+        lone, _ = roofline.latency(point.work, point.device, point.threads, document)
         low, high = own * lone.low_ms / lone.ms, own * lone.high_ms / lone.ms
         row[f"estimated on {point.threads}, ms"] = f"{own:.3g} ({low:.3g} to {high:.3g})"
     return pd.DataFrame(rows.values()).fillna("")
@@ -243,7 +244,7 @@ def main() -> None:
     written = "# Written by benchmarks/estimate.py: not to be edited.\n" + yaml.safe_dump(
         _rounded(content), sort_keys=False
     )
-    (Path(estimate.__file__).with_name("fit.yaml")).write_text(written, encoding="utf-8")
+    (Path(fits.__file__).with_name("fit.yaml")).write_text(written, encoding="utf-8")
     path = Path(__file__).with_suffix(".json")
     rows = [
         {

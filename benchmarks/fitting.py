@@ -12,10 +12,10 @@ import pandas as pd
 from rich.progress import track
 from scipy.optimize import least_squares
 
-from classkinfy_export.latency import estimate
-from classkinfy_export.latency.estimate import Efficiency, Fit, HeldOut
-from classkinfy_export.latency.phone import Phone
-from classkinfy_export.latency.work import Number, Work
+from classkinfy_export.latency.estimate import roofline
+from classkinfy_export.latency.estimate.fit import Efficiency, Fit, HeldOut
+from classkinfy_export.latency.estimate.phone import Phone
+from classkinfy_export.latency.estimate.work import Number, Work
 
 Floats = npt.NDArray[np.float64]
 COVERAGE = 0.8
@@ -99,7 +99,7 @@ class Fitted(NamedTuple):
 
     def ms(self, point: Point, document: Fit) -> float:
         """Estimate a published latency, with the kernels that it was measured with."""
-        found, _ = estimate.latency(point.work, point.device, point.threads, document)
+        found, _ = roofline.latency(point.work, point.device, point.threads, document)
         return found.ms * (self.values["builtin"] if point.kernels == "builtin" else 1.0)
 
 
@@ -169,7 +169,7 @@ def summary(found: pd.DataFrame, document: Fit) -> HeldOut:
 
 def interval(point: Point, error: float, document: Fit) -> bool:
     """Tell whether a published latency is within the interval of an estimate that is off by so."""
-    found, _ = estimate.latency(point.work, point.device, point.threads, document)
+    found, _ = roofline.latency(point.work, point.device, point.threads, document)
     return bool(found.low_ms / found.ms <= np.exp(error) <= found.high_ms / found.ms)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.document import Document
 from classkinfy_export.formats.litert import signatures
-from classkinfy_export.latency import litert_work
-from classkinfy_export.latency.work import Number, Operator, Work
+from classkinfy_export.latency.estimate import litert
+from classkinfy_export.latency.estimate.work import Number, Operator, Work
 
 PATH = Path(__file__).with_name("published.yaml")
 
@@ -120,7 +120,7 @@ def count(network: Network, cache: Path) -> Work:
             stage=spec.name,
             format="litert",
             precision="fp32",
-            operators=tuple(litert_work.operators(flat, spec.name)),
+            operators=tuple(litert.operators(flat, spec.name)),
         )
         path.write_text(json.dumps(work.model_dump(mode="json")), encoding="utf-8")
         gc.collect()

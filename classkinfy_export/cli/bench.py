@@ -15,28 +15,18 @@ from classkinfy_export import runtimes as registry
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import device_tables, latency_tables, operator_tables, terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.document import Document, explain
+from classkinfy_export.document import explain
 from classkinfy_export.errors import ClasskinfyError, GateFailedError
 from classkinfy_export.frame import frame
 from classkinfy_export.latency.device.bench import bench_on_device
-from classkinfy_export.latency.device.report import DeviceReport
+from classkinfy_export.latency.evidence import BenchReport
 from classkinfy_export.latency.host import bench
 from classkinfy_export.latency.instructions import NAMES, CostReport, count
-from classkinfy_export.latency.operators import ProfileReport, profile
-from classkinfy_export.latency.report import LatencyReport
+from classkinfy_export.latency.operators import profile
+from classkinfy_export.latency.operators.report import ProfileReport
 from classkinfy_export.precision import Precision
 
 _PRINTED = "it is what 'classkinfy bench BUNDLE --arm64 --json' prints"
-
-
-class BenchReport(Document):
-    """What ``bench --json`` prints: of each way to measure what it gave, None where not asked."""
-
-    host: LatencyReport | None = None
-    operators: tuple[ProfileReport, ...] | None = None
-    """One of each precision."""
-    arm64: CostReport | None = None
-    phone: DeviceReport | None = None
 
 
 def command(

@@ -9,7 +9,8 @@ import typer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.inspect import BundlePath
-from classkinfy_export.latency.estimate import EstimateReport, Latency, PhoneEstimate, estimate
+from classkinfy_export.latency.estimate import estimate
+from classkinfy_export.latency.estimate.report import EstimateReport, Latency, PhoneEstimate
 
 _BOUNDED = 0.5
 """Less of a stage's estimate than this is fitted: its interval is mostly bounds."""

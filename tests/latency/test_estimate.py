@@ -11,11 +11,11 @@ import yaml
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.latency import estimate as estimates
-from classkinfy_export.latency import phone
-from classkinfy_export.latency.estimate import Efficiency, Fit, HeldOut, estimate, latency
-from classkinfy_export.latency.phone import Phone
-from classkinfy_export.latency.work import Kind, Number, Operator, Work
+from classkinfy_export.latency.estimate import estimate, fit, phone
+from classkinfy_export.latency.estimate.fit import Efficiency, Fit, HeldOut
+from classkinfy_export.latency.estimate.phone import Phone
+from classkinfy_export.latency.estimate.roofline import latency
+from classkinfy_export.latency.estimate.work import Kind, Number, Operator, Work
 
 ROOT = Path(__file__).parents[2]
 HELD = HeldOut(median_error=0.1, p90_error=0.3, coverage=0.8, latencies=9)
@@ -209,7 +209,7 @@ def test_a_phone_that_is_not_known_is_refused_with_those_that_are() -> None:
 
 def test_what_ships_is_what_the_benchmark_fitted() -> None:
     told = json.loads((ROOT / "benchmarks/estimate.json").read_text())
-    shipped = estimates.fit()
+    shipped = fit.shipped()
     assert Fit.model_validate(told["fit"]) == shipped
     assert shipped.below < 1.0 < shipped.above
     # Half of the errors held out are within the median, and nine of ten within the next.

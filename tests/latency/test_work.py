@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,7 +18,7 @@ from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.errors import BundleError
 from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
-from classkinfy_export.latency.work import Work, count
+from classkinfy_export.latency.estimate.work import Work, count
 
 SIDE = 16
 
@@ -68,6 +69,17 @@ def onnx(spec: StageSpec) -> Work:
 def test_multiplications_are_those_of_the_formula(litert: Work, onnx: Work) -> None:
     assert litert.macs_by_kind() == MACS
     assert onnx.macs_by_kind() == MACS
+
+
+def test_operators_on_integers_multiply_as_often(spec: StageSpec, tmp_path: Path) -> None:
+    # What ONNX Runtime's dynamic quantisation writes: ConvInteger and MatMulInteger.
+    floats, coded = tmp_path / "floats.onnx", tmp_path / "coded.onnx"
+    floats.write_bytes(graph.export(Small().eval(), spec, 18).SerializeToString())
+    quantize_dynamic(floats, coded, weight_type=QuantType.QUInt8)
+    work = count(alone(coded.read_bytes(), spec, "onnx"), "classify")
+    assert {o.name for o in work.operators if o.macs} == {"ConvInteger", "MatMulInteger"}
+    assert {o.number for o in work.operators if o.macs} == {"int8"}
+    assert work.macs_by_kind() == MACS
 
 
 def test_multiplications_are_those_that_pytorch_counts(litert: Work) -> None:

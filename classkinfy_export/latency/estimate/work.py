@@ -106,13 +106,13 @@ def count(bundle: Bundle, stage: str, precision: Precision = "fp32") -> Work:
     data, entry = bundle.read(model.path), model.entries[stage]
     operators: Iterable[Operator]
     if model.format == "litert":
-        from classkinfy_export.latency import litert_work
+        from classkinfy_export.latency.estimate import litert
 
-        operators = litert_work.operators(data, entry)
+        operators = litert.operators(data, entry)
     else:
-        from classkinfy_export.latency import onnx_work
+        from classkinfy_export.latency.estimate import onnx
 
-        operators = onnx_work.operators(data)
+        operators = onnx.operators(data)
     return Work(stage=stage, format=model.format, precision=precision, operators=tuple(operators))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from classkinfy_export.errors import BundleError, require
-from classkinfy_export.latency.work import Kind, Number, Operator
+from classkinfy_export.latency.estimate.work import Kind, Number, Operator
 
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 """The same bytes under another shape."""

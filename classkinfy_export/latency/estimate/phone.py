@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from classkinfy_export.document import FiniteDocument, explain
 from classkinfy_export.errors import RecipeError
-from classkinfy_export.latency.work import Number
+from classkinfy_export.latency.estimate.work import Number
 
 _SHIPPED = Path(__file__).with_name("phones")
 

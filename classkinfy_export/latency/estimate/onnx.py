@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from classkinfy_export.errors import BundleError, require
-from classkinfy_export.latency.work import Kind, Number, Operator
+from classkinfy_export.latency.estimate.work import Kind, Number, Operator
 
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Constant")
 """The same bytes under another shape, or none."""
@@ -15,7 +15,9 @@ _CODED = ("QuantizeLinear", "DequantizeLinear")
 """Runtimes fold them into the operator between them, which then computes in int8."""
 _PARTIAL = ("Slice", "Gather")
 """They read as much as they write, not all of what they are given."""
-_MATRIX = ("MatMul", "Gemm")
+_FILTERS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Convolutions, and which of their inputs the filters are."""
+_MATRIX = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul")
 _FUSED = ("Relu", "Clip", "LeakyRelu")
 """Runtimes apply them to what a convolution has in its registers."""
 
@@ -106,9 +108,9 @@ class _Graph:
 
     def _macs(self, node: Any, inputs: list[str]) -> tuple[Kind, int]:  # noqa: ANN401
         answers = self._elements(node.output[0])
-        if node.op_type == "Conv":
+        if node.op_type in _FILTERS:
             # Filters are [outputs, inputs of a group, height, width].
-            _, depth, height, width = self._value(inputs[1])[0]
+            _, depth, height, width = self._value(inputs[_FILTERS[node.op_type]])[0]
             macs = answers * depth * height * width
             if depth == 1 and self._value(inputs[0])[0][1] > 1:
                 return "depthwise", macs
