@@ -9,6 +9,7 @@ normalised); the model is written beside them.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,19 +65,26 @@ def litert_int8(folder: Path) -> None:
 
 def onnx2tf(folder: Path) -> None:
     """Convert to float."""
-    call("onnx2tf", "-i", folder / "network.onnx", "-o", folder / "onnx2tf_float")
+    _sample(folder)
+    call("onnx2tf", "-i", "network.onnx", "-o", "onnx2tf_float", folder=folder)
     (folder / "onnx2tf_float/network_float32.tflite").rename(folder / "onnx2tf.tflite")
 
 
 def onnx2tf_int8(folder: Path) -> None:
     """Convert to static int8."""
-    data = folder / "onnx2tf.npy"
-    np.save(data, np.concatenate(photos(folder)).transpose(0, 2, 3, 1))
-    kept = ["-cind", "input", str(data), "[[[[0,0,0]]]]", "[[[[1,1,1]]]]"]
-    call("onnx2tf", "-i", folder / "network.onnx", "-o", folder / "onnx2tf", "-oiqt", *kept)
+    _sample(folder)
+    np.save(folder / "onnx2tf.npy", np.concatenate(photos(folder)).transpose(0, 2, 3, 1))
+    kept = ["-cind", "input", "onnx2tf.npy", "[[[[0,0,0]]]]", "[[[[1,1,1]]]]"]
+    call("onnx2tf", "-i", "network.onnx", "-o", "onnx2tf", "-oiqt", *kept, folder=folder)
     whole = folder / "onnx2tf/network_full_integer_quant_with_float32_io.tflite"
     half = folder / "onnx2tf/network_integer_quant.tflite"
     (whole if whole.exists() else half).rename(folder / "onnx2tf_int8.tflite")
+
+
+def _sample(folder: Path) -> None:
+    """Put photos where onnx2tf looks for its own, which it would download: it compares on them."""
+    corner = np.concatenate(photos(folder)[:20])[:, :, :128, :128].transpose(0, 2, 3, 1)
+    np.save(folder / "calibration_image_sample_data_20x128x128x3_float32.npy", corner / 2 + 0.5)
 
 
 def executorch(folder: Path) -> None:
@@ -129,6 +137,26 @@ def mnn(folder: Path) -> None:
     call(*convert, "--MNNModel", folder / "mnn.mnn", "--bizCode", "x")
 
 
+def mnn_int8(folder: Path) -> None:
+    """Quantise by mnnquant, which reads photos as images: each calibration photo as a PNG."""
+    from PIL import Image
+
+    images = folder / "mnn_images"
+    images.mkdir(exist_ok=True)
+    for place, photo in enumerate(photos(folder)):
+        levels = np.rint((photo[0] + 1.0) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(levels).save(images / f"{place}.png")
+    height, width = photos(folder)[0].shape[2:]
+    settings = {
+        **{"format": "RGB", "mean": [127.5] * 3, "normal": [1 / 127.5] * 3},
+        **{"width": width, "height": height, "path": f"{images}/", "used_image_num": _FEW},
+        **{"feature_quantize_method": "KL", "weight_quantize_method": "MAX_ABS"},
+    }
+    config = folder / "mnn_int8.json"
+    config.write_text(json.dumps(settings))
+    call("mnnquant", folder / "mnn.mnn", folder / "mnn_int8.mnn", config)
+
+
 def openvino(folder: Path) -> None:
     """Convert by OpenVINO."""
     import openvino as ov
@@ -163,7 +191,7 @@ MADE: dict[str, Callable[[Path], None]] = {
     make.__name__: make
     for make in (
         *(onnxruntime_int8, litert, litert_int8, onnx2tf, onnx2tf_int8, executorch),
-        *(executorch_int8, ncnn, mnn, openvino, openvino_int8),
+        *(executorch_int8, ncnn, mnn, mnn_int8, openvino, openvino_int8),
     )
 }
 """By tool."""

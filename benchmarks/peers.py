@@ -27,13 +27,13 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gemm
 import numpy as np
 import pandas as pd
 import timm
@@ -49,7 +49,6 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.data.dataset import open_dataset
 from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.frame import choose, decode
-from classkinfy_export.runtimes.onnxruntime import open_session
 from classkinfy_export.stages import checkpoint
 from classkinfy_export.stages.network import Network
 
@@ -75,6 +74,7 @@ OF_PEERS = {
     ),
     "ncnn": ("ncnn", "ncnn", "ncnn.param", "ncnn"),
     "MNN": ("mnn", "mnn", "mnn.mnn", "MNN"),
+    "MNN, static int8": ("mnn", "mnn_int8", "mnn_int8.mnn", "MNN"),
     "OpenVINO": ("openvino", "openvino", "openvino.xml", "openvino"),
     "OpenVINO, NNCF static int8": (
         *("openvino", "openvino_int8", "openvino_int8.xml", "openvino"),
@@ -259,56 +259,6 @@ def ours(path: Path, label: str, threads: int, missing: dict[str, str]) -> Itera
             missing[name] = error.message
 
 
-def gemm_peaks(side: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """Measure what one core can do at most, in 1e9 multiply-adds a second, of the best of several.
-
-    int8 by ONNX Runtime's MatMulInteger and PyTorch's, fp32 by both; the best of the repeats.
-    """
-    import onnx
-    from onnx import TensorProto, helper
-
-    def seconds(run: Callable[[], object]) -> float:
-        run()
-        took = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            run()
-            took.append(time.perf_counter() - began)
-        return min(took)
-
-    def product(operator: str, left: int, right: int, out: int) -> onnx.ModelProto:
-        shape = (side, side)
-        graph = helper.make_graph(
-            [helper.make_node(operator, ["a", "b"], ["c"])],
-            "product",
-            [helper.make_tensor_value_info("a", left, shape)],
-            [helper.make_tensor_value_info("c", out, shape)],
-            [helper.make_tensor("b", right, shape, weights[right].tobytes(), raw=True)],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-    torch.set_num_threads(1)
-    chance = np.random.default_rng(0)
-    floats = chance.standard_normal((side, side)).astype(np.float32)
-    codes = chance.integers(0, 255, (side, side)).astype(np.uint8)
-    signed = chance.integers(-127, 127, (side, side)).astype(np.int8)
-    weights = {TensorProto.FLOAT: floats, TensorProto.INT8: signed}
-    fp32 = product("MatMul", TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT)
-    int8 = product("MatMulInteger", TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32)
-    sessions = {"fp32": (open_session(fp32.SerializeToString(), 1), floats)}
-    sessions["int8"] = (open_session(int8.SerializeToString(), 1), codes)
-    in_torch = {
-        "fp32": (torch.mm, torch.from_numpy(floats)),
-        "int8": (torch._int_mm, torch.from_numpy(signed)),
-    }
-    peaks = {}
-    for kind, (session, given) in sessions.items():
-        peaks[f"{kind}, ONNX Runtime"] = seconds(lambda s=session, g=given: s.run(None, {"a": g}))
-        multiply, matrix = in_torch[kind]
-        peaks[f"{kind}, PyTorch"] = seconds(lambda f=multiply, m=matrix: f(m, m))
-    return {kind: side**3 / took / 1e9 for kind, took in peaks.items()}
-
-
 def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any]]:
     """Return a row for each contender."""
     by = {contender.name: contender for contender in contenders}
@@ -386,7 +336,7 @@ def main() -> None:
     folder = given.models or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     multiply_adds = export_plain(loaded.module, choose(of["train"], 128), folder)
-    peaks = gemm_peaks()
+    peaks = gemm.peaks()
     size = loaded.info.network.input_size if loaded.info.network else 0
     origin = {"kind": "origin", "threads": given.threads}
     contenders = [start(ORIGIN, "", sys.executable, origin)]

@@ -63,7 +63,13 @@ def work(*operators: Operator) -> Work:
 
 def operator(kind: Kind, number: Number = "fp32", macs: int = 0, moved: int = 0) -> Operator:
     return Operator(
-        name=kind, kind=kind, number=number, macs=macs, moved_bytes=moved, elements=moved // 8
+        place=0,
+        name=kind,
+        kind=kind,
+        number=number,
+        macs=macs,
+        moved_bytes=moved,
+        elements=moved // 8,
     )
 
 

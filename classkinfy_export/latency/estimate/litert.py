@@ -69,16 +69,17 @@ class _Graph:
         for operator in self._operators:
             for place in operator.inputs:
                 readers.setdefault(place, []).append(self._name(operator))
-        for operator in self._operators:
+        for place, operator in enumerate(self._operators):
             name = self._name(operator)
-            inputs = [place for place in operator.inputs if place >= 0]
+            inputs = [tensor for tensor in operator.inputs if tensor >= 0]
             if name in _VIEWS or self._constants.issuperset(inputs):
                 continue
             # XNNPACK reads past the edge instead of copying into a larger image.
             after = readers.get(operator.outputs[0], [])
             if name == "PAD" and after and {*_CONVOLUTIONS}.issuperset(after):
                 continue
-            yield self._operator(name, inputs, list(operator.outputs), operator.builtinOptions)
+            outputs = list(operator.outputs)
+            yield self._operator(place, name, inputs, outputs, operator.builtinOptions)
 
     def _name(self, operator: Any) -> str:  # noqa: ANN401
         code = self._codes[operator.opcodeIndex]
@@ -86,17 +87,19 @@ class _Graph:
 
     def _operator(
         self,
+        place: int,
         name: str,
         inputs: list[int],
         outputs: list[int],
         options: Any,  # noqa: ANN401
     ) -> Operator:
         kind, macs = self._macs(name, inputs, outputs, options)
-        activations = [place for place in inputs if place not in self._constants]
+        activations = [tensor for tensor in inputs if tensor not in self._constants]
         written = sum(map(self._size, outputs))
         read = written if name in _PARTIAL else sum(map(self._size, inputs))
         number: Number = "int8" if self._tensors[activations[0]].type == self._int8 else "fp32"
         return Operator(
+            place=place,
             name=name,
             kind=kind,
             number=number,

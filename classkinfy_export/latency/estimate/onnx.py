@@ -63,7 +63,7 @@ class _Graph:
             if node.op_type == "DequantizeLinear"
         }
         convolved = {node.output[0] for node in self._nodes if node.op_type == "Conv"}
-        for node in self._nodes:
+        for place, node in enumerate(self._nodes):
             if node.op_type == "Constant":
                 self._constants.update(node.output)
             if node.op_type == "If":
@@ -75,7 +75,7 @@ class _Graph:
             else:
                 inputs = [coded.get(name, name) for name in node.input if name]
                 if not self._constants.issuperset(inputs):
-                    yield self._operator(node, inputs)
+                    yield self._operator(place, node, inputs)
 
     def _dearer(self, node: Any) -> list[Operator]:  # noqa: ANN401
         branches = [
@@ -84,7 +84,7 @@ class _Graph:
         ]
         return max(branches, key=lambda branch: sum(o.macs for o in branch))
 
-    def _operator(self, node: Any, inputs: list[str]) -> Operator:  # noqa: ANN401
+    def _operator(self, place: int, node: Any, inputs: list[str]) -> Operator:  # noqa: ANN401
         kind, macs = self._macs(node, inputs)
         written = sum(map(self._size, node.output))
         partial = node.op_type in _PARTIAL
@@ -98,6 +98,7 @@ class _Graph:
         )
         largest = node.output if partial else [*activations, *node.output]
         return Operator(
+            place=place,
             name=node.op_type,
             kind=kind,
             number=number,

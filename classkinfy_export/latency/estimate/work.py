@@ -31,6 +31,8 @@ NUMBERS: tuple[Number, ...] = get_args(Number)
 class Operator(Document):
     """One operator of a model file."""
 
+    place: int
+    """Among the operators of its graph, from 0; of an ``If``, in the branch."""
     name: str
     """The format's own, as ``CONV_2D`` or ``Conv``."""
     kind: Kind
