@@ -176,7 +176,8 @@ def openvino_int8(folder: Path) -> None:
 
 def photos(folder: Path) -> list[np.ndarray]:
     """Give inputs to calibrate on, float32 [1, 3, s, s]."""
-    return list(np.load(folder / "calibration.npy")[:_FEW, np.newaxis])
+    resized = np.load(folder / "calibration.npy")[:_FEW]
+    return np.split(resized, len(resized))
 
 
 def call(tool: str, *arguments: object, folder: Path | None = None) -> None:

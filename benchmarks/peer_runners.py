@@ -82,10 +82,10 @@ def litert(model: str, threads: int) -> Run:
 def executorch(model: str, threads: int) -> Run:
     """Run a program in ExecuTorch."""
     import torch
-    from executorch.extension.pybindings import _portable_lib
+    from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    _portable_lib._unsafe_reset_threadpool(threads)
+    portable_lib._unsafe_reset_threadpool(threads)
     method = Runtime.get().load_program(model).load_method("forward")
     return lambda values: method.execute([torch.from_numpy(values)])[0].numpy()
 
