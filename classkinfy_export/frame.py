@@ -77,7 +77,8 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
                         f"more than {MAX_PIXELS // 10**6} million",
                         hint="scale it down first",
                     )
-                return _to_rgb(ImageOps.exif_transpose(image), name)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image, name)
     except FileNotFoundError:
         raise ImageError(f"image {str(source)!r} does not exist", hint="check the path") from None
     except UnidentifiedImageError:
@@ -147,7 +148,8 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
         # Pillow's convert clips 16-bit gray at 255. The high byte is what it keeps of 16-bit RGB.
         levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(levels[..., np.newaxis], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    # Pillow's convert copies what is RGB already.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _crop(pixels: Pixels, capture: Capture) -> Pixels:
