@@ -19,7 +19,10 @@ def to_planes(pixels: Tensor) -> Tensor:
 
 def to_images(pixels: Tensor) -> Tensor:
     """Turn uint8 [n, h, w, 3] into float32 [n, 3, h, w], as networks take images."""
-    return to_planes(pixels).to(torch.float32).transpose(0, 1)
+    planes = to_planes(pixels).to(torch.float32)
+    if len(pixels) == 1:  # as exported: the transpose of one image's planes is a view of them
+        return planes.reshape(1, -1, *planes.shape[2:])
+    return planes.transpose(0, 1)
 
 
 def to_pixels(planes: Tensor) -> Tensor:
