@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from model_files import CONVOLUTIONS, arrays, graph
@@ -133,6 +134,44 @@ def test_a_float_gate_is_rounded_and_multiplied_in_int8(mixed_bundle: Path) -> N
         ]
         apart = {bool(re.search(rb"_blocks/[^/]*_3/", t.name)): t.type for t in products}
         assert apart in ({}, {True: schema.TensorType.FLOAT32, False: schema.TensorType.INT8})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", MIXED)
+def test_onnxruntime_takes_the_mean_of_a_branch_on_integers(
+    mixed_bundle: Path, precision: str, tmp_path: Path
+) -> None:
+    path = mixed_bundle / "models" / "onnx" / f"classify.{precision}.onnx"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_it_runs.onnx")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "as_it_runs.onnx").graph.node
+    means = sum(node.op_type == "QLinearGlobalAveragePool" for node in nodes)
+    branches = [
+        node.input[1]
+        for node in graph(mixed_bundle, f"classify.{precision}").node
+        if node.op_type == "Conv" and ".se.conv_reduce." in node.input[1]
+    ]
+    assert means == sum("blocks.3." not in name for name in branches) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", MIXED)
+def test_litert_brings_no_map_to_float_for_its_mean_or_its_edge(
+    mixed_bundle: Path, precision: str
+) -> None:
+    path = mixed_bundle / "models" / "litert" / f"main.{precision}.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    seen = {schema.BuiltinOperator.MEAN: 0, schema.BuiltinOperator.PAD: 0}
+    for part in model.subgraphs:
+        for operator in part.operators:
+            code = model.operatorCodes[operator.opcodeIndex].builtinCode
+            given, taken = (part.tensors[i[0]] for i in (operator.inputs, operator.outputs))
+            inside = re.search(rb"_blocks/[^/]*_\d/.*(_se;|Conv2d)", taken.name)
+            if code in seen and inside and not re.search(rb"_blocks/[^/]*_3/", taken.name):
+                seen[code] += 1
+                assert given.type == taken.type == schema.TensorType.INT8, taken.name
+    assert all(seen.values())
 
 
 @pytest.mark.slow

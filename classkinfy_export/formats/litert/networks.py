@@ -27,8 +27,11 @@ FOLLOWING = {
     schema.BuiltinOperator.ADD: TFLOperationName.ADD,
     schema.BuiltinOperator.MUL: TFLOperationName.MUL,
     schema.BuiltinOperator.LOGISTIC: TFLOperationName.LOGISTIC,
+    schema.BuiltinOperator.PAD: TFLOperationName.PAD,
 }
 """Quantised too, where all that they read is, or where they apply a float gate."""
+MEAN = {schema.BuiltinOperator.MEAN: TFLOperationName.MEAN}
+"""Likewise, where it begins a squeeze-and-excite branch."""
 _EXCITATION = re.compile(r"_se[;/]")
 
 
@@ -135,11 +138,14 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
         if BACKBONE not in name:
             continue
         read = [int(i) for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i)]
+        follows = FOLLOWING | MEAN if _EXCITATION.search(name) else FOLLOWING
         gated = kind == schema.BuiltinOperator.MUL and _EXCITATION.search(name) and inside & {*read}
         if kind in CONVOLUTIONS and any(scope.search(name) for scope in apart):
             network.floats.append(name)
-        elif kind in CONVOLUTIONS or gated or (kind in FOLLOWING and inside.issuperset(read)):
-            inside.update(read, [output])
+        elif kind in CONVOLUTIONS or gated or (kind in follows and inside.issuperset(read)):
+            # A branch in float begins at its mean, which is rounded once.
+            begins = kind in MEAN and _EXCITATION in apart
+            inside.update(read, () if begins else [output])
             if not (network.operators or network.floats):
                 network.pixels = read[0]
             network.operators.append((kind, name))

@@ -24,6 +24,7 @@ from classkinfy_export.formats.litert.networks import (
     BACKBONE,
     CONVOLUTIONS,
     FOLLOWING,
+    MEAN,
     Network,
     find,
 )
@@ -102,7 +103,7 @@ def _quantize(
     }
     with quiet():
         quantizer = Quantizer(bytearray(model))
-        for kind, operation in (CONVOLUTIONS | FOLLOWING).items():
+        for kind, operation in (CONVOLUTIONS | FOLLOWING | MEAN).items():
             names = [n for network in networks for k, n in network.operators if k == kind]
             if names:
                 quantizer.add_static_config(

@@ -10,9 +10,9 @@ that calibration took. Activations are uint8, for which x86 has an instruction. 
 head stay float: exact the one, and under 1 % of the work the others.
 
 A squeeze-and-excite branch begins at a mean over positions and ends at its gate. It can be left in
-float, for gates scale whole channels, and their errors with them; the product with what it gates is
-int8, the gate rounded once. So can blocks of the network. Their weights are int8 all the same,
-turned to float as the model is loaded.
+float, for gates scale whole channels, and their errors with them; the mean, of whole maps, and the
+product with what it gates are int8, the gate rounded once. So can blocks of the network. Their
+weights are int8 all the same, turned to float as the model is loaded.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ _BACKBONE = ".network.backbone."
 """In the names of a network's weights, which the exporter takes from the module's."""
 _FOLLOWING = ("Add", "Clip", "Relu", "Sigmoid", "Mul")
 """Quantised too, where all that they read is, or where they apply a float gate."""
-_TYPES = ("Conv", *_FOLLOWING)
+_MEAN = "GlobalAveragePool"
+"""Of a branch: ONNX Runtime has a kernel on integers for this one, and none for ReduceMean."""
+_TYPES = ("Conv", *_FOLLOWING, _MEAN)
 _EXCITATION = ".se."
 """In the names of the weights of a squeeze-and-excite branch."""
-_MEANS = ("ReduceMean", "GlobalAveragePool")
 
 
 def observe(model: onnx.ModelProto, feeds: Feeds) -> Ranges:
@@ -49,7 +50,7 @@ def observe(model: onnx.ModelProto, feeds: Feeds) -> Ranges:
         model: the stage's graph.
         feeds: inputs of it, one for each calibration photo.
     """
-    inferred = onnx.shape_inference.infer_shapes(model)
+    inferred = _read(model)
     held = _names(inferred.graph)
     among = (
         name
@@ -87,7 +88,7 @@ def quantize(
         ExportError: the graph has no convolution of a network, or none outside of the blocks; or a
             block is a convolution that ONNX Runtime would not leave in float.
     """
-    model = onnx.shape_inference.infer_shapes(model)
+    model = _read(model)
     apart = tuple(f"{_BACKBONE}{block}." for block in float_blocks)
     nodes = _network(model.graph, apart, float_excitation=float_excitation)
     if not nodes:
@@ -133,6 +134,29 @@ def quantize(
             hint="name all of its block in float_blocks, or what is before or after it, too",
         )
     return quantised, {name: seen[name] for name in rounded}
+
+
+def _read(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy with its shapes, and with each mean that begins a branch as pooling.
+
+    A mean in two steps, which keeps a GPU's half precision from overflowing, is one in int8.
+    """
+    copied = onnx.shape_inference.infer_shapes(model)
+    graph = copied.graph
+    means = {node.output[0]: node for node in graph.node if node.op_type == "ReduceMean"}
+    for name in means.keys() & _squeezed(graph):
+        last = means[name]
+        first = means.get(last.input[0], last)
+        pooling = onnx.helper.make_node(_MEAN, first.input[:1], last.output, last.name)
+        last.CopyFrom(pooling)
+        if first is not last:
+            graph.node.remove(first)
+    return copied
+
+
+def _squeezed(graph: onnx.GraphProto) -> set[str]:
+    """Return what the first convolutions of squeeze-and-excite branches read."""
+    return {n.input[0] for n in graph.node if _convolves(n) and _EXCITATION in n.input[1]}
 
 
 def floats(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -185,13 +209,19 @@ def _network(
 ) -> list[onnx.NodeProto]:
     """Return the nodes to quantise: convolutions, and what stands between them."""
     constants = _names(graph)
+    means = {n.output[0] for n in graph.node if n.op_type == _MEAN} & _squeezed(graph)
     inside: set[str] = set()
     branch: set[str] = set()
     nodes = []
     for node in graph.node:
         read = {name for name in node.input if name and name not in constants}
         convolution = _convolves(node) and not any(block in node.input[1] for block in apart)
-        if float_excitation and (node.op_type in _MEANS or read & branch):
+        if node.output[0] in means:
+            if inside >= read:
+                nodes.append(node)
+                inside.update(() if float_excitation else node.output)
+            branch.update(node.output if float_excitation else ())
+        elif read & branch:
             product = node.op_type == "Mul" and not read <= branch  # of the gate and what it gates
             if not product:
                 branch.update(node.output)
