@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,9 +127,10 @@ def _ours(
     feeds = Feeds(subject.feeds())
     seen = onnx_static.observe(ready, feeds)
     embedding = subject.embedding(feeds)
-    excited = has_excitation(network)
-    static: Precision = "static_wi8_ai8_se_fp32" if excited else "static_wi8_ai8"
-    for blocks in dict.fromkeys(((), subject.blocks)):
+    statics: tuple[Precision, ...] = ("static_wi8_ai8",)
+    if has_excitation(network):
+        statics = ("static_wi8_ai8_se_fp32", *statics)
+    for static, blocks in itertools.product(statics, dict.fromkeys(((), subject.blocks))):
         kind = ", ".join((static + how, *(f"{block} float" for block in blocks)))
         settings: dict[str, Any] = {
             "float_excitation": float_excitation(static),

@@ -104,11 +104,11 @@ def main() -> None:
     wall = float(pd.Series([one.wall_ms for one in profiles]).median())
     macs, coded = int(found["MACs"].sum()), int(found.loc[found["number"] == "int8", "MACs"].sum())
     rate = macs / wall / 1e6
-    network = bundle.manifest.stage(_STAGE).network
+    network = bundle.manifest.networks[_STAGE]
     document = {
         "CPU": machine.cpu(),
         "rounds": given.rounds,
-        "network": None if network is None else network.model_dump(),
+        "network": network.model_dump(mode="json"),
         "precision": given.precision,
         "kernels, 1e9 multiply-adds a second": kernels,
         "wall, ms": wall,
@@ -126,8 +126,8 @@ def main() -> None:
     lines = [
         "# What one core could do, and what the network does",
         "",
-        f"{'' if network is None else network.architecture}, {given.precision}, LiteRT, one thread,"
-        f" {given.rounds} rounds, {machine.cpu()}.",
+        f"{network.architecture} at {network.input_size}, {given.precision}, LiteRT, one thread, "
+        f"{given.rounds} rounds, {machine.cpu()}.",
         f"Large products of matrices, 1e9 multiply-adds a second: {reached}.",
         "",
         f"`{_STAGE}` has {macs / 1e6:.0f} million multiply-adds, {100 * coded / macs:.1f} % of",

@@ -8,7 +8,8 @@ The same photos go through all contenders, each in a process of its own; they ta
 photos each, every other round in the reverse order, after one photo that is not counted. Peers get
 the bundle's classifier as a plain timm model: Pillow decodes and resizes, NumPy normalises, and the
 tool runs the network as its own documentation says (``peer_models.py``); they remove no hair, tell
-nothing before the network has run, and grade nothing. The origin's path is OpenCV's black-hat and
+nothing before the network has run, and grade nothing. Of the origin's recipe only photos that were
+graded count, for the origin's path grades each. The origin's path is OpenCV's black-hat and
 Telea, EfficientNet-B3 at 300 and one B2 at 224 in PyTorch. This toolkit's rows are whole bundles.
 
 Ratios are of a round's medians in the same round: their median over the rounds, and their range.
@@ -54,6 +55,7 @@ from classkinfy_export.stages.network import Network
 
 HERE = Path(__file__).parent
 ORIGIN = "origin: OpenCV, PyTorch eager, B3 and B2"
+RECIPE = "origin recipe"
 PYTORCH = "PyTorch eager"
 OF_PEERS = {
     # What is run, what makes its model, where that is, and the distribution that is told of.
@@ -114,7 +116,7 @@ class Contender:
         answers = [self.ask(photo) for photo in photos]
         self.labels += [answer["label"] for answer in answers]
         steps = pd.DataFrame([{"total": a["total"], **a["steps"]} for a in answers])
-        self.rounds.append(steps)
+        self.rounds.append(steps.dropna() if self.name.startswith(RECIPE) else steps)
 
 
 def start(name: str, reference: str, python: str, given: Mapping[str, Any]) -> Contender:
@@ -342,7 +344,7 @@ def main() -> None:
     contenders = [start(ORIGIN, "", sys.executable, origin)]
     contenders += ours(given.bundle, "mobile", given.threads, missing)
     if given.origin is not None:
-        contenders += ours(given.origin, "origin recipe", given.threads, missing)
+        contenders += ours(given.origin, RECIPE, given.threads, missing)
     contenders += peers(folder, pythons, given.threads, size, missing)
     blocks = [photos[place :: given.rounds] for place in range(given.rounds)]
     for turn, block in enumerate(track(blocks, "rounds")):

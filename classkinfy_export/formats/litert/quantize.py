@@ -2,8 +2,9 @@
 
 Convolutions, and what stands between them, get int8 weights, symmetric with one scale a channel,
 and int8 activations, asymmetric with one scale a tensor, of the range that calibration took.
-Resize, mean and head stay float, and so do all inputs and outputs. Squeeze-and-excite branches and
-blocks of the network can be left in float too, but for their weights.
+Resize, the last mean and head stay float, and so do all inputs and outputs. Squeeze-and-excite
+branches, after their mean, and blocks of the network can be left in float too, but for their
+weights.
 
 A file may hold a network twice, as ``classify`` and within ``pipeline``, with one copy of its
 weights. Ranges are taken once and given to both, so that both round alike.
