@@ -1,6 +1,6 @@
 r"""How near a network comes to what one core can multiply, and what takes the rest of its time.
 
-    python benchmarks/peak.py --bundle origin_bundle --precision static_wi8_ai8_se_fp32
+    python benchmarks/peak.py --bundle origin_bundle --precision static_wi8_ai8
 
 LiteRT's profile of ``classify``, operator by operator, beside the multiply-adds that each has, and
 beside the largest product of matrices that any kernel here reaches in the same minutes; profile and
@@ -86,7 +86,7 @@ def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--precision", default="static_wi8_ai8_se_fp32")
+    parser.add_argument("--precision", default="static_wi8_ai8")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     bundle = Bundle.open(given.bundle)

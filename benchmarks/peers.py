@@ -116,7 +116,9 @@ class Contender:
         answers = [self.ask(photo) for photo in photos]
         self.labels += [answer["label"] for answer in answers]
         steps = pd.DataFrame([{"total": a["total"], **a["steps"]} for a in answers])
-        self.rounds.append(steps.dropna() if self.name.startswith(RECIPE) else steps)
+        if self.name.startswith(RECIPE):
+            steps = steps[steps.filter(like="grade_").notna().any(axis=1)]
+        self.rounds.append(steps)
 
 
 def start(name: str, reference: str, python: str, given: Mapping[str, Any]) -> Contender:
@@ -272,8 +274,10 @@ def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any
     rows = []
     for contender in contenders:
         medians = pd.DataFrame([steps.median() for steps in contender.rounds])
-        base = [steps["total"].median() for steps in by[ORIGIN].rounds]
-        speed = np.array(base) / medians["total"].to_numpy()
+        counted = medians["total"].notna().to_numpy()  # rounds in which a photo was graded
+        medians = medians[counted]
+        base = np.array([steps["total"].median() for steps in by[ORIGIN].rounds])[counted]
+        speed = base / medians["total"].to_numpy()
         network = next((k for k in ("network", "classify") if k in medians), None)
         row: dict[str, Any] = {
             "contender": contender.name,
@@ -290,7 +294,7 @@ def figures(contenders: Sequence[Contender], threads: int) -> list[dict[str, Any
             )
             row["ours over it"] = [float(f(best)) for f in (np.median, np.min, np.max)]
         if "screen" in medians:
-            less = np.array(base) / (medians["total"] - medians["screen"]).to_numpy()
+            less = base / (medians["total"] - medians["screen"]).to_numpy()
             row["faster, less screen"] = float(np.median(less))
         if network is not None:
             row["network, ms"] = float(medians[network].median())

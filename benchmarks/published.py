@@ -107,7 +107,8 @@ def module(network: Network) -> nn.Module:
 
 def count(network: Network, cache: Path) -> Work:
     """Convert a network to LiteRT as a bundle's are, and count its work, or read it anew."""
-    name = hashlib.sha256(repr(network).encode()).hexdigest()[:16]
+    key = repr((network, sorted(Operator.model_fields)))
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = cache / f"{name}.json"
     if not path.exists():
         shape = (1, 3, network.size, network.size)

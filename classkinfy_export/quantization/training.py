@@ -31,6 +31,8 @@ from classkinfy_export.stages.network import Network
 
 _EXCITATION = ".se."
 """In the names of what is in a squeeze-and-excite branch."""
+_SQUEEZED = ".se.conv_reduce"
+"""Ends the name of what reads a branch's mean."""
 _GIVING = (nn.ReLU, nn.ReLU6, nn.SiLU)
 _BATCH = 8
 _CODES = 255
@@ -186,13 +188,16 @@ def _centred(logits: Tensor) -> Tensor:
 def _activations(network: Network) -> Iterator[_Activation]:
     """Give what formats make int8: what convolutions read and give, activations and blocks give.
 
-    Squeeze-and-excite branches are left out, and what a ReLU cuts, for it is rounded behind that.
+    Squeeze-and-excite branches are left out behind their mean, and what a ReLU cuts, for it is
+    rounded behind that.
     So are pixels, which have 8 bits as they are.
     """
     parts = blocks.names(network)
     pixels, cut = reading_pixels(network), cut_by_relu(network)
     for name, module in network.backbone.named_modules():
         if _EXCITATION in name:
+            if name.endswith(_SQUEEZED):
+                yield _Activation(f"{name} reads", module, given=False)
             continue
         if not isinstance(module, nn.Conv2d):
             if isinstance(module, _GIVING) or name in parts:

@@ -47,6 +47,8 @@ class Network:
     """Names of activations by their index in the subgraph."""
     shares: set[int] = field(default_factory=set)
     """Of these, what sigmoids give."""
+    padded: dict[int, int] = field(default_factory=dict)
+    """Of these, what padding gives, and what it was given."""
     pixels: int | None = None
     """Of these, what the network reads; None where its first convolution stays float."""
     floats: list[str] = field(default_factory=list)
@@ -152,6 +154,8 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
             network.tensors |= {index: _name(graph, index) for index in (*read, output)}
             if kind == schema.BuiltinOperator.LOGISTIC:
                 network.shares.add(output)
+            elif kind == schema.BuiltinOperator.PAD:
+                network.padded[output] = read[0]
     return network
 
 

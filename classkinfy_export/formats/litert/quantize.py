@@ -71,11 +71,15 @@ def quantize(
         if own is None:
             raise ExportError(f"{signature} has no convolution under {BACKBONE!r} to quantise")
         bounds = list(inputs.ranges(_observed(model, own)).values())
+        places = list(own.tensors)
         for position, index in enumerate(own.tensors):
             if index == own.pixels:
                 bounds[position] = pixels[signature]
             elif index in own.shares:
                 bounds[position] = _SHARE
+            elif index in own.padded:
+                # Padding adds zeros, which every range holds: the codes stay what they are.
+                bounds[position] = bounds[places.index(own.padded[index])]
         for other in networks.values():
             if other is own or (other.signature not in feeds and other.kinds == own.kinds):
                 seen |= dict(zip(other.tensors.values(), bounds, strict=True))

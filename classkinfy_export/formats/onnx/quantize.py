@@ -6,8 +6,8 @@
             exact, float         int8 weights, uint8 activations            float
 
 Weights are symmetric, one scale a channel; activations asymmetric, one scale a tensor, of the range
-that calibration took. Activations are uint8, for which x86 has an instruction. Resize, mean and
-head stay float: exact the one, and under 1 % of the work the others.
+that calibration took. Activations are uint8, for which x86 has an instruction. Resize, the
+last mean and head stay float: exact the one, and under 1 % of the work the others.
 
 A squeeze-and-excite branch begins at a mean over positions and ends at its gate. It can be left in
 float, for gates scale whole channels, and their errors with them; the mean, of whole maps, and the
@@ -38,6 +38,7 @@ _FOLLOWING = ("Add", "Clip", "Relu", "Sigmoid", "Mul")
 """Quantised too, where all that they read is, or where they apply a float gate."""
 _MEAN = "GlobalAveragePool"
 """Of a branch: ONNX Runtime has a kernel on integers for this one, and none for ReduceMean."""
+_MEANS = ("ReduceMean", _MEAN)
 _TYPES = ("Conv", *_FOLLOWING, _MEAN)
 _EXCITATION = ".se."
 """In the names of the weights of a squeeze-and-excite branch."""
@@ -50,7 +51,7 @@ def observe(model: onnx.ModelProto, feeds: Feeds) -> Ranges:
         model: the stage's graph.
         feeds: inputs of it, one for each calibration photo.
     """
-    inferred = _read(model)
+    inferred = _read(model, ())
     held = _names(inferred.graph)
     among = (
         name
@@ -88,8 +89,8 @@ def quantize(
         ExportError: the graph has no convolution of a network, or none outside of the blocks; or a
             block is a convolution that ONNX Runtime would not leave in float.
     """
-    model = _read(model)
     apart = tuple(f"{_BACKBONE}{block}." for block in float_blocks)
+    model = _read(model, apart)
     nodes = _network(model.graph, apart, float_excitation=float_excitation)
     if not nodes:
         raise ExportError(
@@ -136,27 +137,32 @@ def quantize(
     return quantised, {name: seen[name] for name in rounded}
 
 
-def _read(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy with its shapes, and with each mean that begins a branch as pooling.
+def _read(model: onnx.ModelProto, apart: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy with its shapes, and with the mean of each branch that is int8 as pooling.
 
     A mean in two steps, which keeps a GPU's half precision from overflowing, is one in int8.
+
+    Args:
+        model: a stage's graph.
+        apart: in the names of the weights of what stays float.
     """
     copied = onnx.shape_inference.infer_shapes(model)
     graph = copied.graph
+    ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
     means = {node.output[0]: node for node in graph.node if node.op_type == "ReduceMean"}
-    for name in means.keys() & _squeezed(graph):
-        last = means[name]
+    read = [name for node in graph.node for name in node.input]
+    for convolution in [n for n in graph.node if _convolves(n) and _EXCITATION in n.input[1]]:
+        last = means.get(convolution.input[0])
+        if last is None or any(part in convolution.input[1] for part in apart):
+            continue
         first = means.get(last.input[0], last)
-        pooling = onnx.helper.make_node(_MEAN, first.input[:1], last.output, last.name)
-        last.CopyFrom(pooling)
+        shared = first is not last and read.count(first.output[0]) > 1
+        if ranks.get(first.input[0]) != 4 or shared:
+            continue
+        last.CopyFrom(onnx.helper.make_node(_MEAN, first.input[:1], last.output, last.name))
         if first is not last:
             graph.node.remove(first)
     return copied
-
-
-def _squeezed(graph: onnx.GraphProto) -> set[str]:
-    """Return what the first convolutions of squeeze-and-excite branches read."""
-    return {n.input[0] for n in graph.node if _convolves(n) and _EXCITATION in n.input[1]}
 
 
 def floats(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -209,25 +215,24 @@ def _network(
 ) -> list[onnx.NodeProto]:
     """Return the nodes to quantise: convolutions, and what stands between them."""
     constants = _names(graph)
-    means = {n.output[0] for n in graph.node if n.op_type == _MEAN} & _squeezed(graph)
     inside: set[str] = set()
     branch: set[str] = set()
     nodes = []
     for node in graph.node:
         read = {name for name in node.input if name and name not in constants}
         convolution = _convolves(node) and not any(block in node.input[1] for block in apart)
-        if node.output[0] in means:
-            if inside >= read:
-                nodes.append(node)
-                inside.update(() if float_excitation else node.output)
-            branch.update(node.output if float_excitation else ())
-        elif read & branch:
+        pooled = node.op_type == _MEAN and inside >= read
+        if pooled:
+            nodes.append(node)
+        if float_excitation and (node.op_type in _MEANS or read & branch):
             product = node.op_type == "Mul" and not read <= branch  # of the gate and what it gates
             if not product:
                 branch.update(node.output)
             elif inside >= read - branch:
                 nodes.append(node)
                 inside.update(read, node.output)
+        elif pooled:
+            inside.update(node.output)
         elif convolution or (node.op_type in _FOLLOWING and read and inside >= read):
             nodes.append(node)
             inside.update(read, node.output)
