@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
+from embedding import Embedding, spec
 
-from classkinfy_export.contract import NetworkSpec, StageSpec, TensorSpec
+from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.data import synthetic
 from classkinfy_export.formats.litert import networks, signatures
 from classkinfy_export.formats.litert import quantize as litert_static
@@ -22,31 +22,11 @@ SIDE = 160
 FLOAT_STEPS = "blocks.2"
 
 
-class Alone(nn.Module):
-    """A network as a stage."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, levels: Tensor) -> dict[str, Tensor]:
-        """Run float32 [1, 3, s, s]."""
-        return {"embedding": self.network.embed(levels)}
-
-
 @pytest.fixture(scope="module")
 def network() -> Network:
     torch.manual_seed(0)
-    spec = NetworkSpec(architecture="efficientnet_b0", input_size=SIDE, outputs=7)
-    return fold(Network(spec).eval())
-
-
-@pytest.fixture(scope="module")
-def spec(network: Network) -> StageSpec:
-    levels = TensorSpec(name="levels", dtype="float32", shape=(1, 3, SIDE, SIDE), unit="levels")
-    shape = (1, network.embedding_width)
-    given = TensorSpec(name="embedding", dtype="float32", shape=shape, unit="")
-    return StageSpec(name="classify", kind="classify", inputs=(levels,), outputs=(given,))
+    settings = NetworkSpec(architecture="efficientnet_b0", input_size=SIDE, outputs=7)
+    return fold(Network(settings).eval())
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +37,9 @@ def feeds() -> list[dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("excitation", [True, False])
 def test_a_mean_in_two_steps_is_one_on_integers_and_stays_two_in_float(
-    network: Network, spec: StageSpec, feeds: list[dict[str, np.ndarray]], excitation: bool
+    network: Network, feeds: list[dict[str, np.ndarray]], excitation: bool
 ) -> None:
-    model = graph.export(Alone(network), spec, 18)
+    model = graph.export(Embedding(network), spec(network), 18)
     before = _kinds(model)
     seen = onnx_static.observe(model, Feeds(feeds))
     coded, _ = onnx_static.quantize(
@@ -92,27 +72,10 @@ def _kinds(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def test_attention_that_does_not_squeeze_and_excite_stays_float_with_its_mean() -> None:
-    torch.manual_seed(0)
-    settings = NetworkSpec(architecture="ecaresnet26t", input_size=64, outputs=7)
-    other = fold(Network(settings).eval())
-    levels = TensorSpec(name="levels", dtype="float32", shape=(1, 3, 64, 64), unit="levels")
-    given = TensorSpec(name="embedding", dtype="float32", shape=(1, other.embedding_width), unit="")
-    stage = StageSpec(name="classify", kind="classify", inputs=(levels,), outputs=(given,))
-    photo = {"levels": np.full((1, 3, 64, 64), 99.0, np.float32)}
-    model = graph.export(Alone(other), stage, 18)
-    seen = onnx_static.observe(model, Feeds([photo]))
-    coded, _ = onnx_static.quantize(model, seen, input_range(other), float_excitation=True)
-    left = onnx_static.floats(coded)
-    assert left
-    assert all(".se." in module for module in left)
-    assert "GlobalAveragePool" not in _kinds(coded)
-
-
 def test_padding_keeps_the_range_of_what_it_pads(
-    network: Network, spec: StageSpec, feeds: list[dict[str, np.ndarray]]
+    network: Network, feeds: list[dict[str, np.ndarray]]
 ) -> None:
-    flat = signatures.convert({"classify": (Alone(network), spec)})
+    flat = signatures.convert({"classify": (Embedding(network), spec(network))})
     _, ranges = litert_static.quantize(
         flat, {"classify": Feeds(feeds)}, {"classify": input_range(network)}
     )

@@ -10,16 +10,24 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from ai_edge_litert import schema_py_generated as schema
+from embedding import Embedding, spec
 from model_files import CONVOLUTIONS, arrays, graph
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import ExportError
+from classkinfy_export.formats.onnx import graph as onnx_graph
+from classkinfy_export.formats.onnx import quantize as onnx_static
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.quantization.calibration import Feeds
+from classkinfy_export.quantization.folding import fold, input_range
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.stages.network import Network
 
 INT8 = "static_wi8_ai8"
 FLOAT_EXCITATION = "static_wi8_ai8_se_fp32"
@@ -196,6 +204,20 @@ def test_the_manifest_and_the_card_list_what_stayed_float(
     assert any(".se." in module for module in others) == (precision == FLOAT_EXCITATION)
     card = (mixed_bundle / "MODEL_CARD.md").read_text()
     assert all(module in card for module in lists[0])
+
+
+def test_attention_that_does_not_squeeze_and_excite_stays_float_with_its_mean() -> None:
+    torch.manual_seed(0)
+    settings = NetworkSpec(architecture="ecaresnet26t", input_size=64, outputs=7)
+    other = fold(Network(settings).eval())
+    photo = {"levels": np.full((1, 3, 64, 64), 99.0, np.float32)}
+    model = onnx_graph.export(Embedding(other), spec(other), 18)
+    seen = onnx_static.observe(model, Feeds([photo]))
+    coded, _ = onnx_static.quantize(model, seen, input_range(other), float_excitation=True)
+    left = onnx_static.floats(coded)
+    assert left
+    assert all(".se." in module for module in left)
+    assert "GlobalAveragePool" not in {node.op_type for node in coded.graph.node}
 
 
 def test_a_lone_convolution_that_onnxruntime_would_make_int8_again_is_refused(

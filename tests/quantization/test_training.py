@@ -10,10 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from embedding import Embedding, spec
 from torch import Tensor, nn
 
 from classkinfy_export import recipes
-from classkinfy_export.contract import NetworkSpec, StageSpec, TensorSpec
+from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.data import synthetic
 from classkinfy_export.errors import ExportError, RecipeError
 from classkinfy_export.formats.onnx import graph
@@ -91,25 +92,9 @@ def learnt(network: Network, photos: list[Tensor]) -> Network:
     return result
 
 
-class Embedding(nn.Module):
-    """A stage of what a network pools."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, levels: Tensor) -> dict[str, Tensor]:
-        """Pool float32 [1, 3, s, s]."""
-        return {"embedding": self.network.embed(levels)}
-
-
 def quantised(network: Network, photos: list[Tensor]) -> tuple[onnx.ModelProto, Ranges]:
     """Return int8 of a network, and its ranges."""
-    levels = TensorSpec(name="levels", dtype="float32", shape=(*photos[0].shape,), unit="levels")
-    width = (1, network.embedding_width)
-    given = TensorSpec(name="embedding", dtype="float32", shape=width, unit="")
-    spec = StageSpec(name="embed", kind="classify", inputs=(levels,), outputs=(given,))
-    model = graph.export(Embedding(network), spec, 18)
+    model = graph.export(Embedding(network), spec(network), 18)
     seen = onnx_static.observe(model, Feeds({"levels": photo.numpy()} for photo in photos))
     return onnx_static.quantize(model, seen, input_range(network), float_excitation=True)
 

@@ -140,12 +140,13 @@ def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Netw
         if BACKBONE not in name:
             continue
         read = [int(i) for i in operator.inputs if i >= 0 and not _constant(parsed, graph, i)]
-        follows = FOLLOWING | MEAN if _EXCITATION.search(name) else FOLLOWING
-        gated = kind == schema.BuiltinOperator.MUL and _EXCITATION.search(name) and inside & {*read}
+        excites = _EXCITATION.search(name)
+        follows = FOLLOWING | MEAN if excites else FOLLOWING
+        gated = kind == schema.BuiltinOperator.MUL and excites and inside & {*read}
         if kind in CONVOLUTIONS and any(scope.search(name) for scope in apart):
             network.floats.append(name)
         elif kind in CONVOLUTIONS or gated or (kind in follows and inside.issuperset(read)):
-            # A branch in float begins at its mean, which is rounded once.
+            # A branch in float begins behind its mean.
             begins = kind in MEAN and _EXCITATION in apart
             inside.update(read, () if begins else [output])
             if not (network.operators or network.floats):

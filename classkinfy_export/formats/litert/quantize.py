@@ -70,22 +70,19 @@ def quantize(
         own = networks.get(signature)
         if own is None:
             raise ExportError(f"{signature} has no convolution under {BACKBONE!r} to quantise")
-        bounds = list(inputs.ranges(_observed(model, own)).values())
-        places = list(own.tensors)
-        for position, index in enumerate(own.tensors):
-            if index == own.pixels:
-                bounds[position] = pixels[signature]
-            elif index in own.shares:
-                bounds[position] = _SHARE
-            elif index in own.padded:
-                # Padding adds zeros, which every range holds: the codes stay what they are.
-                bounds[position] = bounds[places.index(own.padded[index])]
+        taken = inputs.ranges(_observed(model, own)).values()
+        bounds = dict(zip(own.tensors, taken, strict=True)) | dict.fromkeys(own.shares, _SHARE)
+        if own.pixels is not None:
+            bounds[own.pixels] = pixels[signature]
+        for padded, source in own.padded.items():
+            # Padding adds zeros, which every range holds: the codes stay what they are.
+            bounds[padded] = bounds[source]
         for other in networks.values():
             if other is own or (other.signature not in feeds and other.kinds == own.kinds):
-                seen |= dict(zip(other.tensors.values(), bounds, strict=True))
+                seen |= dict(zip(other.tensors.values(), bounds.values(), strict=True))
                 ranges |= {
                     f"{other.signature}/{index}": of
-                    for index, of in zip(other.tensors, bounds, strict=True)
+                    for index, of in zip(other.tensors, bounds.values(), strict=True)
                 }
     lacking = [n.signature for n in networks.values() if not seen.keys() >= set(n.tensors.values())]
     if lacking:
