@@ -29,6 +29,8 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 SEAL = "manifest.json.sha256"
 """The manifest's own hash, as ``sha256sum`` writes it: tells damage, not forgery."""
+SIGNATURE = "manifest.json.sig"
+"""Who made it, of a bundle that was signed: tells forgery."""
 EVIDENCE = "evidence/"
 PIPELINE = "pipeline"
 

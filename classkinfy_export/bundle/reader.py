@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
-from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, Manifest
+from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, SIGNATURE, Manifest
 from classkinfy_export.errors import BundleError, IntegrityError
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -36,19 +37,34 @@ class Bundle:
     runtime gets is what the manifest pins even if the disk changed meanwhile.
     """
 
-    def __init__(self, path: Path, storage: Storage, manifest: Manifest, sha256: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        storage: Storage,
+        manifest: Manifest,
+        sha256: str,
+        signer: str | None = None,
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.sha256 = sha256
+        self.signer = signer
+        """Whose signature it bears, a public key as of ``signature.signer``; None without one."""
         self._storage = storage
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle and check every file that the manifest pins.
+    def open(cls, path: str | os.PathLike[str], trusted: Collection[str] = ()) -> Bundle:
+        """Open a bundle and check its signature, and every file that the manifest pins.
+
+        Args:
+            path: its folder or archive.
+            trusted: public keys, as of ``signature.read_public``, one of which must have signed
+                it; without any, it need not be signed.
 
         Raises:
             BundleError: not a bundle, or a manifest that cannot be read.
-            IntegrityError: a file is missing or was changed.
+            IntegrityError: a file is missing or was changed, a signature is not of this manifest,
+                or none of the trusted made it.
         """
         path = Path(path)
         storage = _open_storage(path)
@@ -62,6 +78,13 @@ class Bundle:
                 f"{path} is not a bundle: it has no {MANIFEST}",
                 hint="give the directory or .ckb file that 'classkinfy export' wrote",
             ) from None
+        signer = _signer(storage, data, path.name)
+        if trusted and signer not in trusted:
+            raise IntegrityError(
+                f"{path.name} is {'not signed' if signer is None else 'signed by another key'}, "
+                f"and {len(trusted)} keys are trusted",
+                hint="get the bundle from who holds one of them",
+            )
         manifest = Manifest.from_bytes(data, f"{path.name}/{MANIFEST}")
         sha256 = hashlib.sha256(data).hexdigest()
         if _sealed(storage) != sha256:
@@ -69,7 +92,7 @@ class Bundle:
                 f"{path.name}: {MANIFEST} was changed: its SHA-256 is not that in {SEAL}",
                 hint="copy the bundle again, or export it again",
             )
-        bundle = cls(path, storage, manifest, sha256)
+        bundle = cls(path, storage, manifest, sha256, signer)
         for name in manifest.files:
             bundle.read(name)
         return bundle
@@ -102,6 +125,13 @@ class Bundle:
             )
         return data
 
+    def manifest_bytes(self) -> bytes:
+        """Return the manifest's bytes. Raises IntegrityError when it changed meanwhile."""
+        data = self._storage.read(MANIFEST)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise IntegrityError(f"{self.path.name}: {MANIFEST} changed since it was opened")
+        return data
+
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the evidence that belongs to this very manifest, by name (``parity``, …).
 
@@ -127,6 +157,21 @@ def _sealed(storage: Storage) -> str:
         return storage.read(SEAL)[:64].decode("ascii")
     except (KeyError, UnicodeDecodeError):
         return ""
+
+
+def _signer(storage: Storage, manifest: bytes, name: str) -> str | None:
+    try:
+        size = storage.size(SIGNATURE)
+    except KeyError:
+        return None
+    from classkinfy_export.bundle import signature  # with it, cryptography
+
+    if size > signature.MOST_BYTES:
+        raise IntegrityError(
+            f"{name}: its signature has {size} bytes, which none needs",
+            hint="get the bundle again from who made it",
+        )
+    return signature.signer(manifest, storage.read(SIGNATURE), name)
 
 
 class _Directory:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from classkinfy_export import files
-from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, FileEntry, Manifest
+from classkinfy_export.bundle.manifest import (
+    EVIDENCE,
+    MANIFEST,
+    SEAL,
+    SIGNATURE,
+    FileEntry,
+    Manifest,
+)
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 
@@ -19,11 +26,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pin(folder: Path) -> dict[str, FileEntry]:
-    """Hash every file below a folder, in path order; the manifest and evidence are left out."""
+    """Hash every file below a folder, in path order; what stands above the pins is left out."""
     entries = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name not in (MANIFEST, SEAL) and not name.startswith(EVIDENCE):
+        if name not in (MANIFEST, SEAL, SIGNATURE) and not name.startswith(EVIDENCE):
             data = path.read_bytes()
             entries[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
     return entries
@@ -56,17 +63,40 @@ def add_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
     Evidence is not pinned by the manifest: it is added after the fact, and replaced freely.
     """
     bound = {"manifest_sha256": bundle.sha256, **content}
-    data = files.to_json(bound).encode()
-    entry = f"{EVIDENCE}{name}.json"
+    _put(bundle, f"{EVIDENCE}{name}.json", files.to_json(bound).encode())
+
+
+def sign(bundle: Bundle, key: Path) -> Bundle:
+    """Sign a bundle in place, anew where it was signed before.
+
+    Args:
+        bundle: what to sign.
+        key: a private key's file, as ``signature.generate`` writes it.
+
+    Returns:
+        it again, with its signer.
+
+    Raises:
+        ClasskinfyError: the key cannot be used.
+    """
+    from classkinfy_export.bundle import signature  # with it, cryptography
+
+    _put(bundle, SIGNATURE, signature.sign(bundle.manifest_bytes(), key).to_bytes())
+    return Bundle.open(bundle.path)
+
+
+def _put(bundle: Bundle, entry: str, data: bytes) -> None:
+    """Add a file that the manifest does not pin, or replace it."""
     if bundle.path.is_dir():
-        if not (bundle.path / EVIDENCE).resolve().is_relative_to(bundle.path.resolve()):
+        folder = (bundle.path / entry).parent
+        if not folder.resolve().is_relative_to(bundle.path.resolve()):
             raise BundleError(
-                f"{bundle.path}: {EVIDENCE} is a link that leads out of the bundle",
+                f"{bundle.path}: {folder.name} is a link that leads out of the bundle",
                 hint="delete the link",
             )
         files.write(bundle.path / entry, data)
         return
-    with tempfile.TemporaryDirectory(prefix=".evidence.", dir=bundle.path.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".put.", dir=bundle.path.parent) as temporary:
         folder = Path(temporary) / "bundle"
         with zipfile.ZipFile(bundle.path) as zipped:
             for member in zipped.namelist():

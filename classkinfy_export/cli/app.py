@@ -12,15 +12,18 @@ from classkinfy_export.cli import (
     data,
     demo,
     doctor,
+    embed,
     estimate,
     evaluate,
     explain,
     export,
     inspect,
+    keygen,
     localise,
     predict,
     quantize,
     report,
+    sign,
     train,
     verify,
 )
@@ -67,6 +70,9 @@ app.command("bench")(bench.command)
 app.command("estimate")(estimate.command)
 app.command("predict")(predict.command)
 app.command("explain")(explain.command)
+app.command("embed")(embed.command)
+app.command("keygen")(keygen.command)
+app.command("sign")(sign.command)
 app.command("report")(report.command)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from classkinfy_export import recipes
-from classkinfy_export.cli import terminal
+from classkinfy_export.cli import embed, terminal
 from classkinfy_export.contract import Layout
 from classkinfy_export.errors import CheckpointError, RecipeError, require
 
@@ -42,6 +42,7 @@ def command(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
+    android: embed.Android = None,
     overwrite: terminal.Overwrite = False,
     json: terminal.Json = False,
 ) -> None:
@@ -86,11 +87,15 @@ def command(
             split=split,
             report=report,
         )
+    written = embed.into(bundle, android)
     terminal.warn_of_calibration(bundle)
     if json:
-        terminal.emit({"bundle": str(out), "manifest_sha256": bundle.sha256})
+        document = {"bundle": str(out), "manifest_sha256": bundle.sha256}
+        terminal.emit(document | ({"written": [str(path) for path in written]} if written else {}))
         return
     terminal.out.print(f"bundle: {terminal.plain(out)} ({bundle.sha256[:12]})")
+    for path in written:
+        terminal.out.print(terminal.plain(path))
     terminal.disclaim()
 
 

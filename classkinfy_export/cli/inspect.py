@@ -31,25 +31,28 @@ def command(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Evenly spaced photos, at most so many.")] = 128,
     precision: terminal.Precision = "fp32",
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
-    """Show stages, tensors, sizes, licences and evidence, after checking every hash.
+    """Show stages, tensors, sizes, licences, signer and evidence, after checking every hash.
 
     With --half-range, run the LiteRT networks operator by operator on photos, and show how near
     every sum comes to the largest number of half precision. Exit code 1 when one comes too near.
 
     Example: [bold]classkinfy inspect bundle --half-range photos[/]
     """
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, terminal.trusted(trusted))
     if photos is not None:
         _half_range(opened, choose(list_images(photos), limit), precision, json)
         return
     manifest = opened.manifest
     evidence = opened.evidence()
+    signer = _signer(opened)
     if json:
         terminal.emit(
             {
                 "manifest_sha256": opened.sha256,
+                "signer": signer,
                 "manifest": manifest.model_dump(mode="json"),
                 "evidence": evidence,
             }
@@ -59,6 +62,7 @@ def command(
     terminal.out.print(
         f"[bold]{terminal.plain(manifest.name)}[/] {opened.sha256[:12]}: "
         f"{len(manifest.files)} files, {total / 2**20:.1f} MiB, every hash matches\n"
+        f"signed by: {signer or 'nobody'}\n"
         f"weights: {terminal.plain(manifest.weights_licence)}; "
         f"graders: {manifest.grader_variant or 'none'}; "
         f"hair removal: {'on' if manifest.hair_removal else 'off'}"
@@ -97,6 +101,14 @@ def command(
     )
     terminal.out.print(f"evidence: {terminal.plain(shown) or 'none'}")
     terminal.disclaim()
+
+
+def _signer(bundle: Bundle) -> str | None:
+    if bundle.signer is None:
+        return None
+    from classkinfy_export.bundle import signature  # with it, cryptography
+
+    return signature.fingerprint(bundle.signer)
 
 
 def _decided(found: Decisions) -> Table:

@@ -48,6 +48,12 @@ CalibrationSplit = Annotated[
     typer.Option("--split", help="The photos' split: of a data set, train alone is calibrated on."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Trusted = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="KEY.pub.pem", help="Refuse a bundle that no such key has signed; repeatable."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 # In a file or a pipe, tables are as wide as they need to be read, not as a terminal of old.
@@ -108,6 +114,15 @@ def warn_of_calibration(bundle: Bundle) -> None:
         )
     for warning in warnings:
         _stderr().print(Text.assemble(("warning:", "bold yellow"), warning))
+
+
+def trusted(keys: list[Path] | None) -> tuple[str, ...]:
+    """Read the keys of ``Trusted``, for ``Bundle.open``."""
+    if not keys:
+        return ()
+    from classkinfy_export.bundle import signature
+
+    return tuple(signature.read_public(key) for key in keys)
 
 
 def plain(text: object) -> str:

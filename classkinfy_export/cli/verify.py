@@ -45,6 +45,7 @@ def command(
     against: Annotated[
         Path | None, typer.Option(help="Another bundle to compare with, instead of PyTorch.")
     ] = None,
+    trusted: terminal.Trusted = None,
     threads: Annotated[int | None, typer.Option(min=1, help="One a core by default.")] = None,
     cache: Annotated[
         Path | None,
@@ -67,7 +68,7 @@ def command(
     if html is not None:
         for module in ("jinja2", "matplotlib"):
             require(module, extra="report", purpose="writing a page")
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, terminal.trusted(trusted))
     asked = recipes.load(recipe, ParityRecipe) if recipe is not None else None
     other = Bundle.open(against) if against is not None else None
     known = Labels.read(labels) if labels is not None else None
