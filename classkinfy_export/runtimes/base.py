@@ -39,6 +39,9 @@ class Engine(ABC):
         threads: threads within an operator.
     """
 
+    concurrent: ClassVar[bool] = False
+    """Whether several threads may run stages at once, of files that are open."""
+
     def __init__(
         self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
     ) -> None:

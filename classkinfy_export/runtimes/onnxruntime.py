@@ -63,6 +63,8 @@ class OnnxRuntime(Runtime):
 
 
 class _OnnxEngine(Engine):
+    concurrent: ClassVar[bool] = True
+
     def __init__(
         self, bundle: Bundle, format: FormatName, precision: Precision, threads: int
     ) -> None:

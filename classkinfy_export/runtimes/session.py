@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,9 @@ from classkinfy_export.errors import BundleError
 from classkinfy_export.frame import Pixels, Source, frame
 from classkinfy_export.runtimes.base import Array, Engine
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE
+
+Told = Callable[[str, Mapping[str, Array]], None]
+"""Called with ``preliminary``, then ``diagnosis``, as each is known, and the tensors until then."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Session:
         image: Pixels,
         also_grade: Iterable[str] = (),
         timings_ms: dict[str, float] | None = None,
+        told: Told = lambda what, tensors: None,
     ) -> dict[str, Array]:
         """Run the pipeline on one framed image.
 
@@ -84,6 +88,7 @@ class Session:
             also_grade: diagnoses whose graders run beside the routed one (staged form); their
                 outputs are under ``severity_<dx>``.
             timings_ms: filled with the time of each stage, when given.
+            told: in the staged form, called before the answer is whole.
 
         Returns:
             every tensor of ``contract.pipeline_spec``, in the staged form also ``clean``,
@@ -97,11 +102,21 @@ class Session:
             return fused
         tensors: dict[str, Array] = {"image": image}
         for stage in self.manifest.unrouted:
-            tensors |= self._timed(stage, tensors, clock)
+            outputs = self._timed(stage, tensors, clock)
+            tensors |= outputs
+            if "preliminary" in outputs:
+                told("preliminary", tensors)
         self._check_finite(tensors)
         decision = decide(tensors["quality"], tensors["probabilities"], self.manifest.quality_rules)
         severities = len(self.manifest.taxonomy.severities)
-        severity: Array = np.full((1, severities), np.nan, np.float32)
+        tensors |= {
+            "accepted": np.array([decision.accepted], np.int32),
+            "reasons": np.array([decision.reasons], np.int32),
+            "diagnosis": np.array([decision.diagnosis], np.int32),
+            "confidence": np.array([decision.confidence], np.float32),
+            "severity": np.full((1, severities), np.nan, np.float32),
+        }
+        told("diagnosis", tensors)
         graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}
         routed = self.manifest.taxonomy.classes[decision.diagnosis] if decision.accepted else None
         for dx in dict.fromkeys((routed, *also_grade)):
@@ -110,22 +125,16 @@ class Session:
             given = self._timed(grade_stage(dx), tensors, clock)["severity"]
             tensors[f"severity_{dx}"] = given
             if dx == routed:
-                severity = given
+                tensors["severity"] = given
         del tensors["image"]
-        return {
-            **tensors,
-            "accepted": np.array([decision.accepted], np.int32),
-            "reasons": np.array([decision.reasons], np.int32),
-            "diagnosis": np.array([decision.diagnosis], np.int32),
-            "confidence": np.array([decision.confidence], np.float32),
-            "severity": severity,
-        }
+        return tensors
 
-    def predict(self, source: Source) -> Prediction:
+    def predict(self, source: Source, told: Told = lambda what, tensors: None) -> Prediction:
         """Frame a photo and answer.
 
         Args:
             source: a path, encoded bytes, or decoded uint8 [h, w, 3] RGB.
+            told: as of ``run``.
 
         Raises:
             ImageError: the source is not a complete image.
@@ -134,7 +143,7 @@ class Session:
         start = time.perf_counter()
         image = frame(source, self.manifest.capture, self.manifest.fit)
         clock["frame"] = (time.perf_counter() - start) * 1e3
-        return self.interpret(self.run(image, timings_ms=clock), clock)
+        return self.interpret(self.run(image, timings_ms=clock, told=told), clock)
 
     def interpret(
         self, tensors: Mapping[str, Array], timings_ms: dict[str, float] | None = None
@@ -158,17 +167,17 @@ class Session:
                 for bit, rule in enumerate(self.manifest.quality_rules)
                 if reasons >> bit & 1
             ),
-            quality=_named(QUALITY_MEASURES, tensors["quality"]),
+            quality=named(QUALITY_MEASURES, tensors["quality"]),
             diagnosis=taxonomy.classes[index] if index >= 0 else None,
             confidence=float(tensors["confidence"][0]),
-            probabilities=_named(taxonomy.classes, tensors["probabilities"]),
+            probabilities=named(taxonomy.classes, tensors["probabilities"]),
             preliminary=(
-                _named(taxonomy.classes, tensors["preliminary"])
+                named(taxonomy.classes, tensors["preliminary"])
                 if "preliminary" in tensors
                 else None
             ),
             severity=names[int(np.argmax(severity))] if graded else None,
-            severity_probabilities=_named(names, tensors["severity"]) if graded else None,
+            severity_probabilities=named(names, tensors["severity"]) if graded else None,
             bundle=self.engine.bundle.sha256,
             runtime=f"{self.engine.format} {self.engine.precision} {self.form}",
             timings_ms=timings_ms or {},
@@ -204,5 +213,6 @@ class Session:
         return outputs
 
 
-def _named(names: Iterable[str], values: Array) -> dict[str, float]:
+def named(names: Iterable[str], values: Array) -> dict[str, float]:
+    """Return the values of one image, [1, n], by name."""
     return {name: float(value) for name, value in zip(names, values[0], strict=True)}

@@ -1,0 +1,97 @@
+"""The server as a process: it listens, answers, and ends without cutting an answer off."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from classkinfy_export.taxonomy import DISCLAIMER
+
+COMMAND = Path(sys.executable).with_name("classkinfy")
+
+
+@contextmanager
+def server(bundle: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [COMMAND, "serve", bundle, "--port", str(port), *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([str(part) for part in command], **pipes)  # type: ignore[call-overload]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            try:
+                if httpx.get(f"{url}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_answers_what_it_has_begun_and_then_ends(
+    trunk_bundle: Path, lesions: list[Path], tmp_path: Path
+) -> None:
+    record = f"sqlite:///{tmp_path / 'answers.db'}"
+    photo = lesions[0].read_bytes()
+    statuses: list[int] = []
+    with server(trunk_bundle, "--record", record) as (process, url):
+
+        def ask() -> None:
+            files = [("image", photo)] * 12
+            statuses.append(httpx.post(f"{url}/v1/predict/batch", files=files).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until = time.monotonic() + 20
+        while "classkinfy_inside 1.0" not in httpx.get(f"{url}/metrics").text:
+            assert time.monotonic() < until
+        process.send_signal(signal.SIGTERM)
+        asking.join()
+        out, _ = process.communicate(timeout=30)
+    assert statuses == [200]
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert DISCLAIMER in out
+    assert (tmp_path / "answers.db").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--record-images",), "--record-images needs --record"),
+        (("--record", "no url"), "cannot be recorded"),
+        (("--record", "sqlite:////no/such/folder/answers.db"), "cannot be recorded"),
+        (("--runtime", "none"), "none"),
+        (("--precision", "static_wi8_ai8"), "static_wi8_ai8"),
+    ],
+)
+def test_what_cannot_be_served_says_why(
+    trunk_bundle: Path, options: tuple[str, ...], reason: str
+) -> None:
+    ran = subprocess.run(
+        [COMMAND, "serve", trunk_bundle, "--port", "1", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: ")
+    assert reason in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
