@@ -132,6 +132,10 @@ class Bundle:
             raise IntegrityError(f"{self.path.name}: {MANIFEST} changed since it was opened")
         return data
 
+    def signature_bytes(self) -> bytes | None:
+        """Return its signature's bytes; None of a bundle that is not signed."""
+        return None if self.signer is None else self._storage.read(SIGNATURE)
+
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the evidence that belongs to this very manifest, by name (``parity``, …).
 

@@ -43,6 +43,7 @@ def command(
         list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")
     ] = None,
     android: embed.Android = None,
+    web: embed.Web = None,
     overwrite: terminal.Overwrite = False,
     json: terminal.Json = False,
 ) -> None:
@@ -87,7 +88,7 @@ def command(
             split=split,
             report=report,
         )
-    written = embed.into(bundle, android)
+    written = embed.into(bundle, android, web, overwrite=overwrite)
     terminal.warn_of_calibration(bundle)
     if json:
         document = {"bundle": str(out), "manifest_sha256": bundle.sha256}

@@ -40,6 +40,12 @@ def command(
     origin: Annotated[
         list[str] | None, typer.Option(help="Of a page elsewhere that may ask; repeatable.")
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="At / the page that runs the bundle in the browser, without the server."
+        ),
+    ] = False,
     trusted: terminal.Trusted = None,
 ) -> None:
     """Answer over HTTP: POST /v1/predict with a form's file "image"; /openapi.json tells the rest.
@@ -70,4 +76,5 @@ def command(
         record,
         record_images,
         tuple(origin or ()),
+        page,
     ).run(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import uvicorn
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Form
+from classkinfy_export.jobs import web_page
 from classkinfy_export.precision import Precision
 from classkinfy_export.serving.app import create_app
 from classkinfy_export.serving.pool import Pool, sessions
@@ -39,14 +41,20 @@ class Service:
     record_images: bool = False
     origins: tuple[str, ...] = ()
     """Of pages elsewhere that may ask."""
+    page: bool = False
+    """Whether ``/`` is the page that runs the bundle in the browser."""
 
-    def run(self, bundle: Bundle, page: Path | None = None) -> None:
+    def run(self, bundle: Bundle) -> None:
         """Serve until SIGINT or SIGTERM; then what was begun is answered.
 
         Args:
             bundle: what answers.
-            page: a folder served at ``/``.
         """
+        with tempfile.TemporaryDirectory(prefix="classkinfy.") as temporary:
+            page = web_page.write(bundle, Path(temporary) / "page") if self.page else None
+            self._run(bundle, page)
+
+    def _run(self, bundle: Bundle, page: Path | None) -> None:
         opened = sessions(
             bundle, runtimes.get(self.runtime), self.form, self.precision, self.workers
         )
@@ -57,6 +65,7 @@ class Service:
             records=records,
             origins=self.origins,
             page=page,
+            headers=web_page.HEADERS,
         )
         uvicorn.run(
             app,

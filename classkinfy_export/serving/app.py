@@ -49,6 +49,7 @@ def create_app(
     records: Records | None = None,
     origins: tuple[str, ...] = (),
     page: Path | None = None,
+    headers: Mapping[str, str] | None = None,
     limits: Limits | None = None,
 ) -> FastAPI:
     """Make the application.
@@ -59,6 +60,7 @@ def create_app(
         records: where answers are kept; none by default.
         origins: of pages elsewhere that may ask; none by default.
         page: a folder served at ``/``.
+        headers: put on every response.
         limits: of requests.
     """
     bounds = limits or Limits()
@@ -86,7 +88,7 @@ def create_app(
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"])
 
-    app.add_middleware(Counted, metrics=metrics)
+    app.add_middleware(Counted, metrics=metrics, headers=headers or {})
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:

@@ -14,6 +14,7 @@ from tiny_bundle import make_bundle
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.jobs import android
+from classkinfy_export.runtimes.web.runtime import INSTALLATION
 
 Classkinfy = Callable[..., Any]
 
@@ -77,6 +78,32 @@ def test_what_cannot_be_embedded_is_refused(classkinfy: Classkinfy, tmp_path: Pa
     altered.write_bytes(b"classify")
     writer.seal(made.path, made.manifest.model_copy(update={"models": models}))
     classkinfy("embed", made.path, "--android", tmp_path / "app").refused("no model that a phone")
+
+
+def test_a_page_gets_the_bundle_and_is_not_overwritten_unasked(
+    classkinfy: Classkinfy, tmp_path: Path
+) -> None:
+    if not {"onnxruntime-web", "@litertjs/core"} <= INSTALLATION.versions().keys():
+        pytest.skip(f"a page's runtimes are not installed: {INSTALLATION.hint}")
+    made = make_bundle(tmp_path / "bundle")
+    page = tmp_path / "page"
+    ran = classkinfy("embed", made.path, "--web", page, "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads(ran.stdout)["written"] == [str(page)]
+    assert (page / "bundle/manifest.json").read_bytes() == made.manifest_bytes()
+    assert (page / "index.html").is_file()
+    classkinfy("embed", made.path, "--web", page).refused("already exists", "--overwrite")
+    assert classkinfy("embed", made.path, "--web", page, "--overwrite").exit_code == 0
+
+
+def test_a_page_without_its_runtimes_says_how_to_get_them(
+    classkinfy: Classkinfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INSTALLATION.variable, str(tmp_path / "none"))
+    made = make_bundle(tmp_path / "bundle")
+    ran = classkinfy("embed", made.path, "--web", tmp_path / "page")
+    ran.refused("not installed", "classkinfy doctor --install web")
+    assert not (tmp_path / "page").exists()
 
 
 def test_a_signature_travels(classkinfy: Classkinfy, tmp_path: Path) -> None:
