@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ Source = str | os.PathLike[str] | bytes | Pixels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
+_DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+"""What Pillow's parsers raise of metadata that is none."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000")
+"""What is decoded in memory, MPO too, which opens as JPEG: of others Pillow may start programs."""
 
 
 def frame(source: Source, capture: Capture, fit: Literal["crop", "pad"] = "crop") -> Pixels:
@@ -70,7 +75,8 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which is not read, and of many pixels, checked below.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            opened = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(opened, formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(
                         f"{name} has {image.width} x {image.height} pixels, "
@@ -90,7 +96,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
             f"{name} has more than {MAX_PIXELS // 10**6} million pixels",
             hint="scale it down first",
         ) from None
-    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+    except (OSError, SyntaxError, RuntimeError, EOFError, *_DAMAGED) as error:
         if not isinstance(source, bytes) and isinstance(error, OSError) and error.errno:
             raise ImageError(
                 f"image {str(source)[:200]!r} cannot be opened: {error.strerror}",
@@ -146,7 +152,7 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
         )
     if image.mode.startswith("I"):
         # Pillow's convert clips 16-bit gray at 255. The high byte is what it keeps of 16-bit RGB.
-        levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        levels = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(levels[..., np.newaxis], 3, axis=2)
     # Pillow's convert copies what is RGB already.
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))

@@ -208,7 +208,7 @@ def test_a_path_that_is_no_file_is_said_to_be_that(tmp_path: Path) -> None:
 def test_a_photo_that_may_not_be_read_is_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")  # root may read anything: not by chmod
 
     monkeypatch.setattr(Image, "open", refuse)

@@ -15,6 +15,7 @@ from classkinfy_export.errors import BundleError, IntegrityError
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_EVIDENCE_BYTES = 16 * 2**20
+_MAX_SEAL_BYTES = 1024
 
 
 class Storage(Protocol):
@@ -158,6 +159,8 @@ class Bundle:
 
 def _sealed(storage: Storage) -> str:
     try:
+        if storage.size(SEAL) > _MAX_SEAL_BYTES:
+            return ""
         return storage.read(SEAL)[:64].decode("ascii")
     except (KeyError, UnicodeDecodeError):
         return ""
@@ -208,6 +211,9 @@ class _Zip:
             raise BundleError(
                 f"{path} is not a bundle: {error}", hint="give a directory or a .ckb file"
             ) from error
+        if any(m.compress_type != zipfile.ZIP_STORED for m in self._archive.infolist()):
+            # A small archive could hold any amount.
+            raise BundleError(f"{path}: the archive is compressed", hint="zip it with -0")
         if len(set(names)) != len(names):
             raise BundleError(f"{path}: the archive names a file twice", hint="export it again")
 

@@ -60,7 +60,9 @@ def generate(path: Path) -> Path:
     Raises:
         ClasskinfyError: either is there already: what a key signed could not be told again.
     """
-    public = path.with_suffix(".pub.pem")
+    if not path.name:
+        raise ClasskinfyError(f"{path} is no name of a file", hint="release.pem for one")
+    public = path.with_name(f"{path.stem}.pub.pem")
     for taken in (path, public):
         if taken.exists():
             raise ClasskinfyError(f"{taken} exists, and no key is overwritten", hint="name another")

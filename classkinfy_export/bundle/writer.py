@@ -57,6 +57,26 @@ def pack(folder: Path, archive: Path) -> None:
         new.replace(archive)
 
 
+def pack_pinned(bundle: Bundle, archive: Path) -> None:
+    """Zip what a bundle pins, each file checked again, its manifest, seal and signature.
+
+    Nothing else that lies in its folder, or in its archive, travels.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
+        folder = Path(temporary) / "bundle"
+        signature = bundle.signature_bytes()
+        above = {
+            MANIFEST: bundle.manifest_bytes(),
+            SEAL: f"{bundle.sha256}  {MANIFEST}\n".encode("ascii"),
+            **({} if signature is None else {SIGNATURE: signature}),
+        }
+        for name in (*above, *bundle.manifest.files):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(above[name] if name in above else bundle.read(name))
+        pack(folder, archive)
+
+
 def add_evidence(bundle: Bundle, name: str, content: dict[str, Any]) -> None:
     """Put ``evidence/<name>.json`` into a bundle, bound to its manifest's hash.
 
@@ -101,7 +121,7 @@ def _put(bundle: Bundle, entry: str, data: bytes) -> None:
         with zipfile.ZipFile(bundle.path) as zipped:
             for member in zipped.namelist():
                 target = folder / member
-                if not target.resolve().is_relative_to(folder.resolve()):
+                if member.endswith("/") or not target.resolve().is_relative_to(folder.resolve()):
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(member) as source, target.open("wb") as sink:

@@ -66,6 +66,7 @@ def command(
         raise CheckpointError("--grader goes with --classifier; a run brings its own graders")
     if run is not None and screen is not None:
         raise CheckpointError("--screen goes with --classifier; a run brings its own")
+    embed.check(out, android, web, overwrite=overwrite)
     graders = _graders(grader or [])
     for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
         require(module, extra="export", purpose="exporting")

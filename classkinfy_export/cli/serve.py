@@ -58,7 +58,8 @@ def command(
         raise ClasskinfyError("--record-images needs --record", hint="name a database")
     from classkinfy_export.jobs.serve import Service
 
-    opened = Bundle.open(bundle, terminal.trusted(trusted))
+    keys = terminal.trusted(trusted)
+    opened = Bundle.open(bundle, keys)
     terminal.out.print(
         f"{terminal.plain(opened.manifest.name)} ({opened.sha256[:12]}) on "
         f"http://{host}:{port}, described at /openapi.json"
@@ -76,5 +77,6 @@ def command(
         record,
         record_images,
         tuple(origin or ()),
+        keys,
         page,
     ).run(opened)

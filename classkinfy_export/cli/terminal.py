@@ -94,6 +94,11 @@ def _fail(what: str) -> None:
     _stderr().print(Text.assemble(("error:", "bold red"), f" {' '.join(what.split())}"))
 
 
+def warn(text: str) -> None:
+    """Say on stderr what may not be meant."""
+    _stderr().print(f"[yellow]warning[/]: {text}")
+
+
 def warn_of_calibration(bundle: Bundle) -> None:
     """Say on stderr that a bundle's calibration set was too small, or training on it of no use."""
     seen = bundle.manifest.calibration

@@ -7,8 +7,7 @@ and inflate them, and golden vectors are ``.gz``.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import re
 from pathlib import Path
 
 from classkinfy_export import files
@@ -48,19 +47,11 @@ def embed(bundle: Bundle, app: Path) -> tuple[Path, ...]:
         raise ClasskinfyError(f"{app} is a file", hint="give the folder of the app's module")
     asset, licence = (app / _MAIN / "assets" / name for name in (ASSET, LICENCE))
     asset.parent.mkdir(parents=True, exist_ok=True)
-    if bundle.path.is_dir():
-        writer.pack(bundle.path, asset)
-    else:
-        _copy(bundle.path, asset)
+    writer.pack_pinned(bundle, asset)
     notice = (f"{manifest.name}: weights under {manifest.weights_licence}.", manifest.disclaimer)
     files.write(licence, "\n\n".join((*notice, "")).encode())
     files.write(app / _CONSTANTS, _constants(bundle).encode())
     return asset, licence, app / _CONSTANTS
-
-
-def _copy(source: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-        shutil.copyfile(source, Path(temporary) / target.name).replace(target)
 
 
 def _constants(bundle: Bundle) -> str:
@@ -91,4 +82,5 @@ def _constants(bundle: Bundle) -> str:
 
 def _literal(text: str) -> str:
     """Return a string as Kotlin writes it: JSON's escapes, but for form feed, and no templates."""
-    return json.dumps(text).replace("\\f", "\\u000c").replace("$", "\\$")
+    escaped = re.sub(r"\\(.)", lambda m: "\\u000c" if m[1] == "f" else m[0], json.dumps(text))
+    return escaped.replace("$", "\\$")

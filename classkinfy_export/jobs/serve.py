@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Form
+from classkinfy_export.errors import ClasskinfyError
 from classkinfy_export.jobs import web_page
 from classkinfy_export.precision import Precision
 from classkinfy_export.serving.app import create_app
 from classkinfy_export.serving.pool import Pool, sessions
 from classkinfy_export.serving.records import Records
+
+_CONNECTIONS = 256
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Server(uvicorn.Server):
+    """Says that it is ending from when it is told to."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End, on a signal."""
+        self._app.state.ending = True
+        super().handle_exit(sig, frame)
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,8 @@ class Service:
     record_images: bool = False
     origins: tuple[str, ...] = ()
     """Of pages elsewhere that may ask."""
+    trusted: tuple[str, ...] = ()
+    """Public keys of which the page, too, asks one's signature."""
     page: bool = False
     """Whether ``/`` is the page that runs the bundle in the browser."""
 
@@ -51,10 +74,24 @@ class Service:
             bundle: what answers.
         """
         with tempfile.TemporaryDirectory(prefix="classkinfy.") as temporary:
-            page = web_page.write(bundle, Path(temporary) / "page") if self.page else None
+            page = self._page(bundle, Path(temporary) / "page") if self.page else None
             self._run(bundle, page)
 
+    def _page(self, bundle: Bundle, folder: Path) -> Path:
+        return web_page.write(bundle, folder, trusted=self.trusted)
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family, backlog=1024)
+        except OSError as error:
+            raise ClasskinfyError(
+                f"{self.host}:{self.port} cannot be listened on: {error.strerror}",
+                hint="choose another --port or --host",
+            ) from error
+
     def _run(self, bundle: Bundle, page: Path | None) -> None:
+        listening = self._listen()
         opened = sessions(
             bundle, runtimes.get(self.runtime), self.form, self.precision, self.workers
         )
@@ -64,14 +101,18 @@ class Service:
             opened[0],
             records=records,
             origins=self.origins,
+            # A page that gives this machine's address another name is not answered.
+            hosts=_LOOPBACK if self.host in _LOOPBACK else ("*",),
             page=page,
             headers=web_page.HEADERS,
         )
-        uvicorn.run(
+        config = uvicorn.Config(
             app,
-            host=self.host,
-            port=self.port,
             log_level="warning",
             server_header=False,
+            # Those that only send, or ask how the server does, beside those that have a place.
+            limit_concurrency=_CONNECTIONS + self.workers + self.waiting,
             timeout_graceful_shutdown=int(self.timeout_s) + 1,
         )
+        with suppress(KeyboardInterrupt):  # the server ended by it, and then passes it on
+            _Server(config, app).run(sockets=[listening])

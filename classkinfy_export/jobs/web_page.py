@@ -97,7 +97,7 @@ def write(
     if source is None:
         raise MissingDependencyError("the page is not part of this installation")
     contents = list(_bundle_files(bundle))
-    versions = _versions()
+    versions = require_runtimes()
     with files.new_folder(folder, overwrite=overwrite) as made:
         shutil.copytree(source, made, dirs_exist_ok=True, ignore=_beside_the_page(source))
         shell = sorted(set(_names(made)) - {_SERVICE_WORKER})
@@ -143,7 +143,8 @@ def _bundle_files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
             yield name, bundle.read(name)
 
 
-def _versions() -> dict[str, str]:
+def require_runtimes() -> dict[str, str]:
+    """Return the runtimes' versions. Raises MissingDependencyError where one is not installed."""
     packages = INSTALLATION.folder() / "node_modules"
     for _, sources in _RUNTIMES.values():
         for path in sources.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from classkinfy_export import __version__
 from classkinfy_export.errors import ClasskinfyError, ImageError
@@ -27,11 +31,13 @@ from classkinfy_export.serving.answer import (
     partial,
 )
 from classkinfy_export.serving.metrics import Counted, Metrics
+from classkinfy_export.serving.origin import SameOrigin
 from classkinfy_export.serving.pool import Busy, Pool
 from classkinfy_export.serving.records import Records
 from classkinfy_export.serving.upload import Refused, body_schema, photos
 from classkinfy_export.taxonomy import DISCLAIMER
 
+_LOG = logging.getLogger(__name__)
 _REFUSALS = failures(400, 413, 415, 422, 500, 503)
 
 
@@ -40,6 +46,8 @@ class Limits(NamedTuple):
 
     photo_bytes: int = 32 * 2**20
     batch: int = 16
+    """Photos."""
+    batch_bytes: int = 64 * 2**20
 
 
 def create_app(
@@ -48,6 +56,7 @@ def create_app(
     *,
     records: Records | None = None,
     origins: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = ("*",),
     page: Path | None = None,
     headers: Mapping[str, str] | None = None,
     limits: Limits | None = None,
@@ -59,19 +68,17 @@ def create_app(
         session: one of its sessions, for what the bundle says of itself.
         records: where answers are kept; none by default.
         origins: of pages elsewhere that may ask; none by default.
+        hosts: names that the server goes by.
         page: a folder served at ``/``.
         headers: put on every response.
         limits: of requests.
     """
     bounds = limits or Limits()
     metrics = Metrics(lambda: pool.inside)
-    ready = True
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nonlocal ready
         yield
-        ready = False
         await asyncio.to_thread(pool.close)
         if records is not None:
             records.close()
@@ -85,9 +92,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.add_middleware(SameOrigin, allowed=origins)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"])
-
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Counted, metrics=metrics, headers=headers or {})
 
     @app.exception_handler(Busy)
@@ -110,8 +118,25 @@ def create_app(
 
     @app.exception_handler(SQLAlchemyError)
     async def unrecorded(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        # Its text has the statement's values: answers, and photos.
+        _LOG.error("an answer was not recorded: %s", getattr(error, "orig", type(error).__name__))
         failure = Failure(error="the answer could not be recorded", hint="ask again later")
         return JSONResponse(failure.model_dump(), 503, headers={"Retry-After": "1"})
+
+    @app.exception_handler(HTTPException)
+    async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
+        failure = Failure(error=str(error.detail), hint="see /openapi.json")
+        return JSONResponse(failure.model_dump(), error.status_code, headers=error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        # Starlette logs it, too.
+        metrics.requests.labels("unexpected", 500).inc()
+        return JSONResponse(_failure(error).model_dump(), 500, headers=dict(headers or {}))
 
     def recorded(prediction: Prediction, photo: bytes) -> Answer:
         for stage, ms in prediction.timings_ms.items():
@@ -127,8 +152,9 @@ def create_app(
     )
     async def predict(request: Request) -> Answer:
         """Answer for one photo."""
-        (photo,) = await photos(request, 1, bounds.photo_bytes)
-        return await pool.run(lambda session: recorded(session.predict(photo), photo))
+        with pool.place() as place:
+            (photo,) = await place.read(photos(request, 1, bounds.photo_bytes))
+            return await place.run(lambda session: recorded(session.predict(photo), photo))
 
     @app.post(
         "/v1/predict/batch",
@@ -138,7 +164,6 @@ def create_app(
     )
     async def predict_batch(request: Request) -> BatchAnswer:
         """Answer for several photos, one after the other; one that is none spoils no other."""
-        given = await photos(request, bounds.batch, bounds.photo_bytes)
 
         def work(session: Session) -> list[Answer | Failure]:
             answers: list[Answer | Failure] = []
@@ -149,7 +174,10 @@ def create_app(
                     answers.append(_failure(error))
             return answers
 
-        return BatchAnswer(answers=await pool.run(work, len(given)))
+        with pool.place() as place:
+            reading = photos(request, bounds.batch, bounds.photo_bytes, bounds.batch_bytes)
+            given = await place.read(reading)
+            return BatchAnswer(answers=await place.run(work, len(given)))
 
     @app.post(
         "/v1/predict/stream",
@@ -159,20 +187,21 @@ def create_app(
     )
     async def predict_stream(request: Request) -> StreamingResponse:
         """Answer for one photo as answers come: ``preliminary``, ``diagnosis``, then ``answer``."""
-        (photo,) = await photos(request, 1, bounds.photo_bytes)
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[str | None] = asyncio.Queue()
+        with pool.place() as place:
+            (photo,) = await place.read(photos(request, 1, bounds.photo_bytes))
 
-        def work(session: Session) -> Answer:
-            def told(what: str, tensors: Mapping[str, Array]) -> None:
-                event = _event(what, partial(session, what, tensors))
-                loop.call_soon_threadsafe(events.put_nowait, event)
+            def work(session: Session) -> Answer:
+                def told(what: str, tensors: Mapping[str, Array]) -> None:
+                    event = _event(what, partial(session, what, tensors))
+                    loop.call_soon_threadsafe(events.put_nowait, event)
 
-            return recorded(session.predict(photo, told), photo)
+                return recorded(session.predict(photo, told), photo)
 
-        running = asyncio.ensure_future(pool.run(work))
-        running.add_done_callback(lambda done: events.put_nowait(None))
-        first = await events.get()
+            running = asyncio.ensure_future(place.run(work))
+            running.add_done_callback(lambda done: events.put_nowait(None))
+            first = await events.get()
         if first is None:
             running.result()  # refused before anything was told: with its status
 
@@ -183,7 +212,9 @@ def create_app(
                 event = await events.get()
             try:
                 yield _event("answer", running.result())
-            except (ClasskinfyError, Busy, SQLAlchemyError) as error:
+            except Exception as error:  # whatever it is, the client is told that it ended
+                if not isinstance(error, ClasskinfyError | Busy):
+                    _LOG.exception("no answer")
                 yield _event("error", _failure(error))
 
         return StreamingResponse(body(), media_type="text/event-stream")
@@ -211,9 +242,10 @@ def create_app(
     @app.get("/readyz", responses=failures(503))
     async def able(response: Response) -> dict[str, str]:
         """The server has a place for a request."""
-        if not ready or pool.inside >= pool.places:
+        ending = getattr(app.state, "ending", False)
+        if ending or pool.inside >= pool.places:
             response.status_code = 503
-            return {"status": "busy" if ready else "ending"}
+            return {"status": "ending" if ending else "busy"}
         return {"status": "ok"}
 
     @app.get("/metrics", response_class=Response)

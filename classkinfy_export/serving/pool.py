@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Form
@@ -46,7 +46,7 @@ class Pool:
     def __init__(self, sessions: Sequence[Session], waiting: int, timeout_s: float) -> None:
         self.places = len(sessions) + waiting
         self.inside = 0
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._workers = len(sessions)
         self._threads = ThreadPoolExecutor(len(sessions), thread_name_prefix="answer")
         self._free: SimpleQueue[Session] = SimpleQueue()
@@ -54,36 +54,23 @@ class Pool:
             self._free.put(session)
         self._mean_s = 0.0
 
-    async def run(self, work: Callable[[Session], T], answers: int = 1) -> T:
-        """Run work on a session, in a worker.
-
-        Args:
-            work: what to do.
-            answers: how many it makes; it has as many times as long.
+    def place(self) -> Place:
+        """Give a request its place, before its body is read.
 
         Raises:
-            Busy: there is no place, or no answer came in time.
+            Busy: there is none.
         """
         if self.inside >= self.places:
-            raise Busy(f"{self.inside} requests are being answered or wait", self._retry_after_s())
-        loop = asyncio.get_running_loop()
-        self.inside += 1
-        future = self._threads.submit(self._timed, work, answers)
-        # A request that nobody waits for any more still has its worker until it ends.
-        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._leave))
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s * answers)
-        except TimeoutError:
-            raise Busy(
-                f"no answer within {self._timeout_s * answers:g} s", self._retry_after_s()
-            ) from None
+            raise Busy(f"{self.inside} requests are being answered or wait", self.retry_after_s())
+        return Place(self)
+
+    def submit(self, work: Callable[[Session], T], answers: int) -> Future[T]:
+        """Have a worker run work on a session."""
+        return self._threads.submit(self._timed, work, answers)
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _leave(self) -> None:
-        self.inside -= 1
 
     def _timed(self, work: Callable[[Session], T], answers: int) -> T:
         session = self._free.get()
@@ -95,8 +82,61 @@ class Pool:
             taken = (time.perf_counter() - start) / answers
             self._mean_s += (taken - self._mean_s) * (_MEMORY if self._mean_s else 1.0)
 
-    def _retry_after_s(self) -> int:
+    def retry_after_s(self) -> int:
+        """Return when those that are here now will have been answered."""
         return max(1, math.ceil(self.inside * self._mean_s / self._workers))
+
+
+class Place:
+    """One request's place, held from when it comes until its worker ends."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._pool.inside += 1
+        self._working = False
+        self._deadline = asyncio.get_running_loop().time() + pool.timeout_s
+
+    async def read(self, body: Awaitable[T]) -> T:
+        """Wait for the request's body. Raises Busy when it does not come in time."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await body
+        except TimeoutError:
+            raise self._late("the request did not come") from None
+
+    async def run(self, work: Callable[[Session], T], answers: int = 1) -> T:
+        """Run work on a session, in a worker.
+
+        Args:
+            work: what to do.
+            answers: how many it makes.
+
+        Raises:
+            Busy: no answer came in time.
+        """
+        loop = asyncio.get_running_loop()
+        future = self._pool.submit(work, answers)
+        self._working = True
+        # A request that nobody waits for any more still has its worker until it ends.
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._leave))
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise self._late("there is no answer") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._working:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._pool.inside -= 1
+
+    def _late(self, what: str) -> Busy:
+        return Busy(f"{what} within {self._pool.timeout_s:g} s", self._pool.retry_after_s())
 
 
 def sessions(

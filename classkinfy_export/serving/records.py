@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, LargeBinary, String, create_engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from classkinfy_export.errors import ClasskinfyError, MissingDependencyError
@@ -53,13 +53,16 @@ class Records:
         self._images = images
         try:
             self._engine = create_engine(url, pool_pre_ping=True)
+            place = self._engine.url.database
+            if self._engine.dialect.name == "sqlite" and place in (None, "", ":memory:"):
+                raise ValueError("a database in memory is gone when the server ends")
             Base.metadata.create_all(self._engine)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise MissingDependencyError(
-                f"recording needs {error.name}, which is not installed",
-                hint=f"pip install {error.name}",
+                f"recording needs a driver that does not import: {error}",
+                hint="for PostgreSQL: pip install 'psycopg[binary]'",
             ) from error
-        except (ArgumentError, SQLAlchemyError) as error:
+        except (SQLAlchemyError, ValueError, TypeError) as error:
             reason = str(getattr(error, "orig", None) or error)
             raise ClasskinfyError(
                 f"answers cannot be recorded: {reason}",

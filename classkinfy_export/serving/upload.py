@@ -39,13 +39,16 @@ def body_schema(*, many: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
-async def photos(request: Request, most: int, most_bytes: int) -> list[bytes]:
+async def photos(
+    request: Request, most: int, most_bytes: int, together: int | None = None
+) -> list[bytes]:
     """Read the photos of a request.
 
     Args:
         request: multipart/form-data with a file ``image``, or several.
         most: how many it may have.
         most_bytes: of each, its encoded size.
+        together: of all; as much as so many may have, by default.
 
     Raises:
         Refused: another content type, too large, damaged, none or too many.
@@ -53,7 +56,7 @@ async def photos(request: Request, most: int, most_bytes: int) -> list[bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise Refused(415, f"content type {kind or 'none'}", f"post a form with a file {FIELD!r}")
-    limit = most * most_bytes + _OVERHEAD
+    limit = (most * most_bytes if together is None else together) + _OVERHEAD
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _large(limit)
@@ -66,8 +69,8 @@ async def photos(request: Request, most: int, most_bytes: int) -> list[bytes]:
         form = await parser.parse()
     except _TooLarge:
         raise _large(limit) from None
-    except MultiPartException as error:
-        raise Refused(400, f"the form cannot be read: {error.message}", "post it again") from None
+    except (MultiPartException, UnicodeError) as error:
+        raise Refused(400, f"the form cannot be read: {error}", "post it again") from None
     try:
         files = form.getlist(FIELD)
         if not files or not all(isinstance(file, UploadFile) for file in files):

@@ -58,11 +58,20 @@ def test_a_bundle_is_put_over_another(classkinfy: Classkinfy, tmp_path: Path) ->
     assert (app / "src/main/assets/other.txt").read_text() == "the app's own"
 
 
+def test_what_else_lies_in_a_bundles_folder_stays_there(tmp_path: Path) -> None:
+    made = make_bundle(tmp_path / "bundle", evidence={"latency": {"p50": 1}})
+    (made.path / "release.pem").write_text("a key that was left here")
+    android.embed(made, tmp_path / "app")
+    with zipfile.ZipFile(tmp_path / "app" / ASSET) as zipped:
+        held = {"manifest.json", "manifest.json.sha256"} | made.manifest.files.keys()
+        assert set(zipped.namelist()) == held
+
+
 def test_a_name_is_no_kotlin_template(tmp_path: Path) -> None:
-    made = make_bundle(tmp_path / "bundle", name='a "$name" \\ of\ftwo\nlines')
+    made = make_bundle(tmp_path / "bundle", name='a "$name" \\foo of\ftwo\nlines')
     android.embed(made, tmp_path / "app")
     constants = (tmp_path / "app" / CONSTANTS).read_text()
-    assert r'const val NAME = "a \"\$name\" \\ of\u000ctwo\nlines"' in constants
+    assert r'const val NAME = "a \"\$name\" \\foo of\u000ctwo\nlines"' in constants
 
 
 def test_what_cannot_be_embedded_is_refused(classkinfy: Classkinfy, tmp_path: Path) -> None:
@@ -70,6 +79,7 @@ def test_what_cannot_be_embedded_is_refused(classkinfy: Classkinfy, tmp_path: Pa
     classkinfy("embed", made.path).refused("nothing to put the bundle into")
     (tmp_path / "file").write_text("no folder")
     classkinfy("embed", made.path, "--android", tmp_path / "file").refused("is a file")
+    classkinfy("embed", made.path, "--web", made.path, "--overwrite").refused("in one another")
     altered = made.path / "models/classify.onnx"
     altered.write_bytes(b"other   ")
     classkinfy("embed", made.path, "--android", tmp_path / "app").refused("classify.onnx")

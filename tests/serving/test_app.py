@@ -282,7 +282,35 @@ def test_no_page_elsewhere_may_ask_unless_it_is_named(serve: Serve) -> None:
     headers = named.get("/v1/bundle", headers=origin).headers
     assert headers["access-control-allow-origin"] == "https://review.example"
     other = {"origin": "https://other.example"}
+    assert named.post("/v1/predict", headers=other).status_code == 403
+    assert named.post("/v1/predict", headers=origin).status_code == 415
+    assert named.post("/v1/predict", headers={"origin": "http://testserver"}).status_code == 415
     assert "access-control-allow-origin" not in named.get("/v1/bundle", headers=other).headers
+
+
+def test_by_another_name_it_does_not_answer(serve: Serve) -> None:
+    client = serve(hosts=("testserver",))
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/healthz", headers={"host": "rebound.example"}).status_code == 400
+
+
+def test_whatever_goes_wrong_is_told_in_one_form(
+    serve: Serve, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Session, *arguments: Any) -> Prediction:
+        raise RuntimeError("a kernel's own")
+
+    monkeypatch.setattr(Session, "predict", failing)
+    client = serve(headers={"x-content-type-options": "nosniff"})
+    response = client.post("/v1/predict", **form(photos[0]))
+    assert response.status_code == 500
+    assert response.json() == {"error": "no answer", "hint": "ask again later"}
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/nowhere").json() == {"error": "Not Found", "hint": "see /openapi.json"}
+    odd = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
+    body = b'--x\r\nContent-Disposition: form-data; name="\xff"\r\n\r\na\r\n--x--\r\n'
+    assert client.post("/v1/predict", content=body, headers=odd).status_code == 400
+    assert 'status="500"' in client.get("/metrics").text
 
 
 def test_openapi_documents_every_route_with_an_example(serve: Serve) -> None:

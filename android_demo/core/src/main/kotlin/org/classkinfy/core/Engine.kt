@@ -5,7 +5,7 @@ interface Engine : AutoCloseable {
     /**
      * Runs one entry of the file: the graph of an ONNX file, a signature of a LiteRT file.
      *
-     * [inputs] has all that the entry takes, and may have more; of [outputs], each is given back in the dtype and
+     * [inputs] has what the entry takes; of [outputs], each is given back in the dtype and
      * shape that it lists. Throws [EngineException].
      */
     fun run(entry: String, inputs: Map<String, Tensor>, outputs: List<TensorSpec>): Map<String, Tensor>

@@ -1,0 +1,3 @@
+package com.google.ai.edge.litert
+
+enum class Accelerator { NONE, CPU, GPU, NPU }
