@@ -50,7 +50,7 @@ async function kept(path) {
   if (found !== undefined) return found;
   const url = SCOPE + path.split("/").map(encodeURIComponent).join("/");
   const response = await fetch(url, { cache: "no-cache" });
-  if (!response.ok) return response;
+  if (!response.ok) throw new Error(`${path} is not to be had: ${response.status}`);
   const data = await response.arrayBuffer();
   const kind = { "Content-Type": response.headers.get("Content-Type") ?? "application/octet-stream" };
   if ((await digest(data)) === sha256)
@@ -76,7 +76,9 @@ async function forget() {
   const cache = await caches.open(CACHE);
   const wanted = new Set(Object.values(files).map(({ sha256 }) => sha256));
   for (const request of await cache.keys())
-    if (!wanted.has(request.url.split("/").at(-1))) await cache.delete(request);
+    // Another page of this origin keeps its files in the same cache.
+    if (request.url.startsWith(SCOPE) && !wanted.has(request.url.split("/").at(-1)))
+      await cache.delete(request);
 }
 
 async function digest(data) {

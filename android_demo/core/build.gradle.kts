@@ -30,8 +30,9 @@ val writeVectors by tasks.registering(Exec::class) {
     inputs.dir(rootDir.resolve("../classkinfy_export"))
     inputs.files(fileTree(rootDir.resolve("jvm")) { include("*.py") })
     outputs.dir(vectors)
-    doFirst { delete(vectors) }
-    commandLine("python3", rootDir.resolve("jvm/vectors.py").path, vectors.get().asFile.path)
+    val folder = vectors.get().asFile // nothing of this script is kept with the configuration
+    doFirst { folder.deleteRecursively() }
+    commandLine("python3", rootDir.resolve("jvm/vectors.py").path, folder.path)
 }
 
 tasks.test {

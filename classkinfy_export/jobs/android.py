@@ -38,10 +38,15 @@ def embed(bundle: Bundle, app: Path) -> tuple[Path, ...]:
         ClasskinfyError: ``app`` is a file.
     """
     manifest = bundle.manifest
-    if not any(model.format in _FORMATS for model in manifest.models):
+    stages = {stage.name for stage in manifest.stages}
+    held = (
+        {name for model in manifest.models if model.format == form for name in model.entries}
+        for form in _FORMATS
+    )
+    if not any(stages <= names for names in held):
         raise BundleError(
-            f"{bundle.path.name} holds no model that a phone runs",
-            hint=f"export with formats: [{', '.join(_FORMATS)}]",
+            f"{bundle.path.name} holds no model of every stage that a phone runs",
+            hint=f"export with formats: [{', '.join(_FORMATS)}] and forms: [staged]",
         )
     if app.exists() and not app.is_dir():
         raise ClasskinfyError(f"{app} is a file", hint="give the folder of the app's module")

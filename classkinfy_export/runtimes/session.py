@@ -123,6 +123,8 @@ class Session:
             if dx is None or dx not in graded:
                 continue
             given = self._timed(grade_stage(dx), tensors, clock)["severity"]
+            if not np.isfinite(given).all():  # NaN says that a diagnosis is not graded
+                raise self._not_finite(grade_stage(dx), "severity", given)
             tensors[f"severity_{dx}"] = given
             if dx == routed:
                 tensors["severity"] = given
@@ -184,8 +186,8 @@ class Session:
         )
 
     def _check_finite(self, tensors: dict[str, Array]) -> None:
-        """Raise BundleError where there are no probabilities, with the first tensor to blame."""
-        if np.isfinite(tensors["probabilities"]).all():
+        """Raise BundleError where what is decided by is no number, with the first one to blame."""
+        if all(np.isfinite(tensors[name]).all() for name in ("probabilities", "quality")):
             return
         stage, tensor = next(
             (spec.name, output.name)
@@ -193,13 +195,14 @@ class Session:
             for output in spec.outputs
             if not np.isfinite(tensors.get(output.name, 0)).all()
         )
-        values = tensors[tensor]
+        raise self._not_finite(PIPELINE if self.form == "fused" else stage, tensor, tensors[tensor])
+
+    def _not_finite(self, stage: str, tensor: str, values: Array) -> BundleError:
         lost = int(values.size - np.isfinite(values).sum())
-        where = PIPELINE if self.form == "fused" else stage
         engine = f"{self.engine.format} {self.engine.precision}"
-        raise BundleError(
-            f"stage {where} gives {lost} of {values.size} values of {tensor} as NaN or infinity "
-            f"in {engine}, so there are no probabilities",
+        return BundleError(
+            f"stage {stage} gives {lost} of {values.size} values of {tensor} as NaN or infinity "
+            f"in {engine}, so there is no answer",
             hint="answer the same photo with --runtime pytorch: if it fails too, the checkpoint is "
             "broken; if it does not, the conversion is, so export again or in another precision",
         )

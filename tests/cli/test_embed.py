@@ -87,7 +87,7 @@ def test_what_cannot_be_embedded_is_refused(classkinfy: Classkinfy, tmp_path: Pa
     models = tuple(m.model_copy(update={"format": "pytorch"}) for m in made.manifest.models)
     altered.write_bytes(b"classify")
     writer.seal(made.path, made.manifest.model_copy(update={"models": models}))
-    classkinfy("embed", made.path, "--android", tmp_path / "app").refused("no model that a phone")
+    classkinfy("embed", made.path, "--android", tmp_path / "app").refused("no model of every stage")
 
 
 def test_a_page_gets_the_bundle_and_is_not_overwritten_unasked(

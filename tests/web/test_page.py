@@ -261,9 +261,30 @@ def test_golden_vectors_that_do_not_hold_raise_an_alarm(
     web_page.write(Bundle.open(bundle), tmp_path / "page")
     with served(tmp_path / "page") as url:
         told = load(browser, url)
+        after = browser.run(
+            "await page.setInputFiles('#file', given.photo);"
+            "await page.waitForFunction(() => document.body.dataset.answer);"
+            f"{TOLD}",
+            photo=str(lesion(tmp_path / "lesion.png")),
+        )
     assert told["selftest-verdict"].startswith("✗ Failed: ")
     assert "out of tolerance: probabilities" in told["selftest-verdict"]
     assert "The self-test failed" in told["alarm"]
+    assert after["alarm"] == told["alarm"]  # an answer does not take the warning away
+
+
+def test_another_bundle_than_the_page_was_made_with_is_refused(
+    browser: Browser, copy: Path, trunk_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(trunk_bundle, bundle)
+    manifest = Manifest.from_bytes((bundle / "manifest.json").read_bytes(), "manifest")
+    writer.seal(bundle, manifest.model_copy(update={"name": "another"}))
+    for name in ("manifest.json", "manifest.json.sha256"):
+        shutil.copyfile(bundle / name, copy / "bundle" / name)
+    with served(copy) as url:
+        told = load(browser, url)
+    assert "another bundle than the page was made with" in told["alarm"]
 
 
 def test_another_runtime_is_tested_when_it_is_chosen(browser: Browser, url: str) -> None:

@@ -6,6 +6,7 @@ import { BundleError } from "./errors.mjs";
 
 const INDEX = "golden/golden.json";
 const DECIDED = ["diagnosis", "severity"]; // they have no distance where the decision is another
+const NEEDED = ["quality", "accepted", "reasons", "probabilities", "diagnosis"];
 export const DECODING = "decoding";
 // Of this browser: a golden PNG, decoded and framed, beside the bytes that were recorded.
 
@@ -28,6 +29,8 @@ export async function replay(pipeline, golden, look = null) {
     alsoGrade: bundle.manifest.stages.map((stage) => stage.diagnosis).filter(Boolean),
   });
   const differences = {};
+  for (const name of NEEDED)
+    if (!(name in golden.tensors)) throw new BundleError(`Golden case ${golden.name} lacks ${name}.`);
   for (const [name, expected] of Object.entries(golden.tensors))
     differences[name] = await difference(expected, tensors[name], digest);
   if (look !== null) {

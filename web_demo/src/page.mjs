@@ -24,6 +24,7 @@ let client = null;
 let opened = null; // what the worker told of the bundle
 let shown = null; // {rgb, mask} of the photo that is looked at
 let timings = null;
+let unsound = ""; // why answers are not to be relied on
 
 const camera = new Camera(get("video"), async (bitmap) => {
   const quality = await client.ask("quality", { photo: bitmap }, undefined, [bitmap]);
@@ -47,7 +48,7 @@ async function open() {
   client?.close();
   opened = null;
   enable(false);
-  alarm("");
+  alarm((unsound = ""));
   get("selftest-verdict").textContent = "";
   get("selftest-table").hidden = true;
   delete document.body.dataset.offline;
@@ -56,7 +57,12 @@ async function open() {
   try {
     const given = await asked.ask(
       "open",
-      { base: BUNDLE, trusted: RELEASE.trusted, ...settings.chosen() },
+      {
+        base: BUNDLE,
+        trusted: RELEASE.trusted,
+        released: RELEASE.files["bundle/manifest.json"].sha256,
+        ...settings.chosen(),
+      },
       ({ path, bytes }) => {
         progress.set(path, bytes);
         const loaded = [...progress.values()].reduce((sum, size) => sum + size, 0);
@@ -82,7 +88,7 @@ async function open() {
 async function analyse(photo) {
   if (opened === null) return;
   const asked = client;
-  alarm("");
+  alarm(unsound);
   result.clear(true);
   say("Analysing …");
   enable(false);
@@ -153,13 +159,14 @@ async function selfTest() {
   get("selftest-run").disabled = true;
   try {
     const outcome = await reports.selfTest(asked, opened);
+    if (asked !== client) return;
     if (outcome !== null && !outcome.passed)
-      alarm(
+      unsound =
         "The self-test failed: this browser does not compute what PyTorch does. " +
-          "Do not rely on it; choose another runtime below.",
-      );
+        "Do not rely on it; choose another runtime below.";
+    alarm(unsound);
   } catch (error) {
-    if (asked === client) alarm(`The self-test failed: ${error.message}`);
+    if (asked === client) alarm((unsound = `The self-test failed: ${error.message}`));
   } finally {
     get("selftest-run").disabled = opened === null;
   }
@@ -183,7 +190,8 @@ async function useCamera() {
     closeCamera();
     return;
   }
-  alarm("");
+  alarm(unsound);
+  get("camera").disabled = true; // a second start would leave the first one's light on
   try {
     await camera.start();
     get("empty").hidden = get("photo").hidden = get("outline-choice").hidden = true;
@@ -193,6 +201,8 @@ async function useCamera() {
     get("shutter").focus();
   } catch (error) {
     alarm(error.message);
+  } finally {
+    get("camera").disabled = false;
   }
 }
 
@@ -235,7 +245,9 @@ function listen() {
       dragged.preventDefault();
       drop.classList.toggle("over", event === "dragover");
       const photo = event === "drop" ? dragged.dataTransfer.files[0] : undefined;
-      if (photo !== undefined) analyse(photo);
+      if (photo === undefined || get("choose").disabled) return;
+      if (camera.isOn) closeCamera();
+      analyse(photo);
     });
   settings.listen(start);
 }

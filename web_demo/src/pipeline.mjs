@@ -55,7 +55,8 @@ export class Pipeline {
 
   // No answer without probabilities. The first tensor that is to blame is named.
   checkFinite(tensors) {
-    if (tensors.probabilities.data.every(Number.isFinite)) return;
+    const decided = [tensors.probabilities, tensors.quality]; // what is decided by
+    if (decided.every(({ data }) => data.every(Number.isFinite))) return;
     for (const stage of this.manifest.stages)
       for (const { name } of stage.outputs)
         if (tensors[name] && !tensors[name].data.every(Number.isFinite))

@@ -1,5 +1,6 @@
 // Answers the page's questions, one after another. client.mjs asks them.
 
+import { BundleError } from "./errors.mjs";
 import { Bundle, reader } from "./bundle.mjs";
 import { decode } from "./decode.mjs";
 import { Engine } from "./engine.mjs";
@@ -30,11 +31,13 @@ export function answer({ id, ask, ...given }) {
 
 const QUESTIONS = {
   // Open the bundle that lies below `base` in a runtime.
-  async open({ base, trusted, runtime, precision, threads }, told) {
+  async open({ base, trusted, released, runtime, precision, threads }, told) {
     const start = performance.now();
     const read = reader(base, (path, bytes) => told({ path, bytes }));
     const bundle = await Bundle.open(read, trusted);
     const { manifest, sha256, signedBy, isTrusted } = bundle;
+    if (sha256 !== released)
+      throw new BundleError("This is another bundle than the page was made with. Make the page again.");
     const offered = Object.fromEntries(
       Object.entries(RUNTIMES).map(([name, { format }]) => [name, bundle.precisions(format)]),
     );

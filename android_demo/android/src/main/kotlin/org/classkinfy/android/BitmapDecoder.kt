@@ -12,14 +12,18 @@ import org.classkinfy.core.Pixels
  * The platform's own decoder, upright and without transparency.
  *
  * A photo of more than [MAX_DECODED] pixels is halved while it is decoded, until it is not: an app's
- * memory does not hold 50 million pixels twice. Smaller ones keep every pixel.
+ * memory does not hold 50 million pixels twice. Smaller ones keep every pixel. Colours of a photo with a
+ * profile of its own, such as Display P3, come as sRGB, where the toolkit's Python takes them as they stand.
  */
 class BitmapDecoder : Decoder {
     override fun decode(photo: ByteArray): Pixels {
         val options = BitmapFactory.Options()
         options.inJustDecodeBounds = true
         BitmapFactory.decodeByteArray(photo, 0, photo.size, options)
-        if (options.outMimeType == null) throw ImageException("this is no image; give a JPEG or PNG photo")
+        // Of others, orientation is kept where Orientation does not look.
+        if (options.outMimeType !in TYPES) {
+            throw ImageException("${options.outMimeType ?: "this"} is no JPEG or PNG photo; give one of these")
+        }
         Frame.checkSize(options.outWidth, options.outHeight)
         options.inJustDecodeBounds = false
         options.inSampleSize = sampleSize(options.outWidth, options.outHeight)
@@ -59,6 +63,7 @@ class BitmapDecoder : Decoder {
     }
 
     internal companion object {
+        private val TYPES = listOf("image/jpeg", "image/png")
         const val MAX_DECODED = 16_000_000
 
         /** The power of two that a decoder divides both sides by. */

@@ -28,7 +28,8 @@ class BundleArchive(private val home: File) {
         if (!SHA256.matches(sha256)) throw BundleException("'$sha256' is no SHA-256; $EMBED")
         val installed = File(home, sha256)
         home.listFiles()?.filter { it != installed }?.forEach { it.deleteRecursively() }
-        if (installed.isDirectory) return installed
+        if (isWhole(installed, sha256)) return installed
+        installed.deleteRecursively()
         val unpacked = File(home, "$sha256.part")
         try {
             archive().use { unpack(it, unpacked) }
@@ -41,6 +42,13 @@ class BundleArchive(private val home: File) {
             unpacked.deleteRecursively()
         }
         return installed
+    }
+
+    /** Whether it is this bundle still: opening checks every hash below the manifest's. */
+    private fun isWhole(folder: File, sha256: String): Boolean = try {
+        folder.isDirectory && Bundle.open(folder).sha256 == sha256
+    } catch (error: BundleException) {
+        false
     }
 
     private fun unpack(stream: InputStream, folder: File) {

@@ -59,11 +59,12 @@ class Qualification(private val memory: Memory, private val app: String, private
         if (known == PASSED) return null
         if (known == STARTED) return "the app ended while it was tried"
         if (known != null) return known
-        memory.put(key, STARTED)
+        // Only an accelerator ends a process; a person may end the app while the CPU is tried.
+        if (options.accelerator != null) memory.put(key, STARTED)
         val failure = try {
             // A pipeline of its own, for the test opens the graders of all diagnoses.
             ClasskinfyPipeline.of(bundle, options).use { explain(it.selfTest()) }
-        } catch (error: EngineException) {
+        } catch (error: ClasskinfyException) {
             error.message ?: error.toString()
         } catch (error: LinkageError) {
             "its library cannot be loaded: ${error.message}"

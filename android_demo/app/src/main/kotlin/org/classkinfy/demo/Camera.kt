@@ -10,6 +10,7 @@ import android.hardware.camera2.CameraCaptureSession
 import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
 import android.hardware.camera2.CameraManager
+import android.hardware.camera2.CaptureFailure
 import android.hardware.camera2.CaptureRequest
 import android.media.Image
 import android.media.ImageReader
@@ -40,6 +41,9 @@ internal class Camera(
         /** On a thread of frames, which waits; the image is closed afterwards. */
         fun onFrame(image: Image, rotation: Int)
 
+        /** A photo can be taken. On the camera's thread. */
+        fun onReady()
+
         /** On the camera's thread. */
         fun onPhoto(jpeg: ByteArray)
 
@@ -53,6 +57,7 @@ internal class Camera(
     private val frameThread = HandlerThread("frames").apply { start() }
     private val frameHandler = Handler(frameThread.looper)
     private var stopped = false
+    private var opening = false
     private var device: CameraDevice? = null
     private var session: CameraCaptureSession? = null
     private var frames: ImageReader? = null
@@ -99,7 +104,8 @@ internal class Camera(
                 frames?.close()
                 frameThread.quit()
             }
-            thread.quit()
+            // What is being opened is closed when it is open, on this thread.
+            if (device == null && !opening) thread.quit()
         }
     }
 
@@ -139,6 +145,7 @@ internal class Camera(
         photos = ImageReader.newInstance(photo.width, photo.height, ImageFormat.JPEG, 1)
             .apply { setOnImageAvailableListener(::onPhoto, handler) }
         manager.openCamera(id, Opened(), handler)
+        opening = true // its callbacks come on this thread, later
     }
 
     private fun back(): String? {
@@ -149,6 +156,7 @@ internal class Camera(
 
     private inner class Opened : CameraDevice.StateCallback() {
         override fun onOpened(camera: CameraDevice) {
+            opening = false
             if (stopped) return camera.close()
             device = camera
             guarded {
@@ -162,7 +170,12 @@ internal class Camera(
 
         override fun onError(camera: CameraDevice, error: Int) = close(camera, "error $error")
 
+        override fun onClosed(camera: CameraDevice) {
+            if (stopped) thread.quit()
+        }
+
         private fun close(camera: CameraDevice, reason: String) {
+            opening = false
             camera.close()
             if (!stopped) events.onCameraFailure(reason)
         }
@@ -176,6 +189,7 @@ internal class Camera(
             request.addTarget(frames!!.surface)
             focus(request)
             configured.setRepeatingRequest(request.build(), null, handler)
+            events.onReady()
         }
 
         override fun onConfigureFailed(failed: CameraCaptureSession) {
@@ -190,7 +204,13 @@ internal class Camera(
         request[CaptureRequest.JPEG_ORIENTATION] = rotation
         request[CaptureRequest.JPEG_QUALITY] = JPEG_QUALITY
         focus(request)
-        session.capture(request.build(), null, handler)
+        session.capture(request.build(), Taken(), handler)
+    }
+
+    private inner class Taken : CameraCaptureSession.CaptureCallback() {
+        override fun onCaptureFailed(session: CameraCaptureSession, request: CaptureRequest, failure: CaptureFailure) {
+            if (!stopped) events.onReady() // to be pressed again
+        }
     }
 
     private fun focus(request: CaptureRequest.Builder) {

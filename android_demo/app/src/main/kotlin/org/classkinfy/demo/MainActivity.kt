@@ -92,6 +92,8 @@ internal class MainActivity : Activity(), Camera.Events {
         }
     }
 
+    override fun onReady() = runOnUiThread { shutter.isEnabled = camera != null }
+
     override fun onCameraFailure(reason: String) = runOnUiThread {
         if (visible) {
             shutter.isEnabled = false
@@ -126,7 +128,6 @@ internal class MainActivity : Activity(), Camera.Events {
         @Suppress("DEPRECATION") // its successor came with API 30
         val display = windowManager.defaultDisplay.rotation * 90
         camera = Camera(this, preview, guide, ready.bundle.manifest.capture, this).apply { start(display) }
-        shutter.isEnabled = true
     }
 
     private fun stopCamera() {

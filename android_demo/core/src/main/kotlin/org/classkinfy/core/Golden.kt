@@ -58,6 +58,7 @@ internal class GoldenCase(
 internal object Golden {
     private const val FOLDER = "golden"
     private const val INDEX = "$FOLDER/golden.json"
+    private val NEEDED = listOf("quality", "accepted", "reasons", "probabilities", "diagnosis")
     private const val MAX_LENGTH = 1 shl 24
 
     /** @throws BundleException there are none, or they are damaged */
@@ -74,13 +75,16 @@ internal object Golden {
     private fun case(bundle: Bundle, json: Json): GoldenCase {
         val shape = shape(json)
         if (!shape.contentEquals(bundle.manifest.capture.shape)) json.refuse("is not of the capture's shape")
+        val tensors = json.member("tensors")
+        val expected = tensors.members().mapValues { expected(it.value) }
+        for (name in NEEDED) if (name !in expected) tensors.refuse("lacks $name")
         return GoldenCase(
             bundle,
             json.member("name").text(),
             "$FOLDER/${json.member("image").text()}",
             shape,
             json.member("sha256").text(),
-            json.member("tensors").members().mapValues { expected(it.value) },
+            expected,
         )
     }
 

@@ -99,7 +99,8 @@ private class Replay(private val session: Session) {
             val largest = if (given == null) Double.POSITIVE_INFINITY else difference(name, wanted, given)
             checks += SelfTest.Check(case.name, name, largest, tolerance(name))
         }
-        val probabilities = case.expected["probabilities"]?.values ?: return
+        val probabilities = case.expected.getValue("probabilities").values
+            ?: throw badBundle("golden case ${case.name} has no numbers for probabilities", "export it again")
         val given = actual.getValue("probabilities").floats()
         shifts += probabilities.indices.maxOf { Math.abs(probabilities[it] - given[it]) }
         if (DECIDING.any { differs(case, actual, it) }) flips++
