@@ -269,6 +269,14 @@ class Manifest(Document):
             hint=f"it has {', '.join(spec.name for spec in self.stages)}",
         )
 
+    def staged_formats(self) -> set[FormatName]:
+        """Return the formats that hold every stage, so that an app can run one after another."""
+        stages = {stage.name for stage in self.stages}
+        held: dict[FormatName, set[str]] = {}
+        for model in self.models:
+            held.setdefault(model.format, set()).update(model.entries)
+        return {form for form, names in held.items() if stages <= names}
+
     def find_model(self, stage: str, form: FormatName, precision: Precision) -> ModelFile | None:
         """Return the model file that holds a stage in a format and precision, if there is one."""
         for model in self.models:

@@ -38,12 +38,7 @@ def embed(bundle: Bundle, app: Path) -> tuple[Path, ...]:
         ClasskinfyError: ``app`` is a file.
     """
     manifest = bundle.manifest
-    stages = {stage.name for stage in manifest.stages}
-    held = (
-        {name for model in manifest.models if model.format == form for name in model.entries}
-        for form in _FORMATS
-    )
-    if not any(stages <= names for names in held):
+    if not manifest.staged_formats().intersection(_FORMATS):
         raise BundleError(
             f"{bundle.path.name} holds no model of every stage that a phone runs",
             hint=f"export with formats: [{', '.join(_FORMATS)}] and forms: [staged]",

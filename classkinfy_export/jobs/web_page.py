@@ -122,12 +122,8 @@ def write(
 def _bundle_files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
     """Give what the page reads of a bundle: staged models, golden vectors, seal and signature."""
     manifest = bundle.manifest
-    stages = {stage.name for stage in manifest.stages}
     models = [model for model in manifest.models if model.format in _FORMATS]
-    held = {
-        form: {name for m in models if m.format == form for name in m.entries} for form in _FORMATS
-    }
-    if not any(stages <= names for names in held.values()):
+    if not manifest.staged_formats().intersection(_FORMATS):
         raise BundleError(
             "a page runs the staged form, and the bundle has it neither in ONNX nor in LiteRT",
             hint="add 'staged' to the recipe's forms",
