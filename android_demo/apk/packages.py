@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +32,20 @@ PROGRAMS = {
 """Programs and the Debian packages that have them."""
 
 
+def mirror() -> str:
+    """Return where this system's apt has Debian's packages from.
+
+    Raises:
+        MissingDependencyError: it has none.
+    """
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    found = [uri for uri in ran.stdout.split() if "security" not in uri]
+    if not found:
+        raise MissingDependencyError("apt names no mirror of Debian", hint=f"set {DEBS}")
+    return found[0]
+
+
 class FormerDebianPackage(DebianPackage):
     """A package of Debian 11."""
 
@@ -44,7 +59,7 @@ class FormerDebianPackage(DebianPackage):
         (apt / "lists/partial").mkdir(parents=True)
         (apt / "cache/archives/partial").mkdir(parents=True)
         source = apt / "sources.list"
-        source.write_text("deb http://deb.debian.org/debian bullseye main\n")
+        source.write_text(f"deb {mirror()} bullseye main\n")
         options = {
             "Dir::Etc::sourcelist": source,
             "Dir::Etc::sourceparts": "/dev/null",
