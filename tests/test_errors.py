@@ -23,7 +23,18 @@ def subclasses(kind: type[ClasskinfyError]) -> set[type[ClasskinfyError]]:
     return below.union(*(subclasses(child) for child in below))
 
 
-ALL = sorted(subclasses(ClasskinfyError) | {ClasskinfyError}, key=lambda kind: kind.__name__)
+def package(kind: type[ClasskinfyError]) -> str:
+    return kind.__module__.split(".")[0]
+
+
+ALL = sorted(
+    (
+        kind
+        for kind in subclasses(ClasskinfyError) | {ClasskinfyError}
+        if package(kind) == package(ClasskinfyError)
+    ),
+    key=lambda kind: kind.__name__,
+)
 
 
 def test_the_tree_drawn_in_the_docstring_is_the_tree() -> None:

@@ -258,6 +258,11 @@ class Manifest(Document):
         """The stages that run on every image, in order: all but the graders."""
         return tuple(stage.name for stage in self.stages if stage.kind != "grade")
 
+    @property
+    def graded(self) -> tuple[str, ...]:
+        """The diagnoses that have a grader, in order."""
+        return tuple(s.diagnosis for s in self.stages if s.diagnosis is not None)
+
     def stage(self, name: str) -> StageSpec:
         """Return a stage's spec, the fused pipeline's included. Raises BundleError if absent."""
         specs: list[StageSpec] = [*self.stages, *([self.pipeline] if self.pipeline else [])]

@@ -239,7 +239,7 @@ def _on_photos(
     progress: Progress,
 ) -> None:
     manifest = bundle.manifest
-    graded = [spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None]
+    graded = manifest.graded
     chosen = {key: set(choose(images, recipe.of(key.runtime).images)) for key in sessions}
     used = [path for path in images if any(path in ours for ours in chosen.values())]
     known: set[str] = set()

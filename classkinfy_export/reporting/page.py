@@ -131,7 +131,7 @@ def render(
         proxy_notice=PROXY_NOTICE,
         verdict=_verdict(parity),
         sizes=_sizes(manifest),
-        graded={spec.diagnosis for spec in manifest.stages if spec.diagnosis is not None},
+        graded=manifest.graded,
         steps=[
             (kind, list(specs))
             for kind, specs in itertools.groupby(manifest.stages, lambda spec: spec.kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -114,17 +113,15 @@ class Session:
             "reasons": np.array([decision.reasons], np.int32),
             "diagnosis": np.array([decision.diagnosis], np.int32),
             "confidence": np.array([decision.confidence], np.float32),
-            "severity": np.full((1, severities), np.nan, np.float32),
         }
         told("diagnosis", tensors)
-        graded = {s.diagnosis for s in self.manifest.stages if s.diagnosis is not None}
+        tensors["severity"] = np.full((1, severities), np.nan, np.float32)
+        graded = self.manifest.graded
         routed = self.manifest.taxonomy.classes[decision.diagnosis] if decision.accepted else None
         for dx in dict.fromkeys((routed, *also_grade)):
             if dx is None or dx not in graded:
                 continue
             given = self._timed(grade_stage(dx), tensors, clock)["severity"]
-            if not np.isfinite(given).all():  # NaN says that a diagnosis is not graded
-                raise self._not_finite(grade_stage(dx), "severity", given)
             tensors[f"severity_{dx}"] = given
             if dx == routed:
                 tensors["severity"] = given
@@ -153,15 +150,20 @@ class Session:
         """Give names to what ``run`` returned.
 
         Args:
-            tensors: of ``run``.
+            tensors: of ``run``, or as told with the diagnosis, before a grader gave a severity.
             timings_ms: of each stage, where they were taken.
+
+        Raises:
+            BundleError: the diagnosis is graded, and its grader gave no number.
         """
         taxonomy = self.manifest.taxonomy
         index = int(tensors["diagnosis"][0])
         reasons = int(tensors["reasons"][0])
-        severity = [float(p) for p in tensors["severity"][0]]
-        graded = not any(math.isnan(p) for p in severity)
+        diagnosis = taxonomy.classes[index] if index >= 0 else None
         names = taxonomy.severities
+        severity = tensors.get("severity") if diagnosis in self.manifest.graded else None
+        if severity is not None and not np.isfinite(severity).all():
+            raise self._not_finite(grade_stage(str(diagnosis)), "severity", severity)
         return Prediction(
             accepted=bool(tensors["accepted"][0]),
             reasons=tuple(
@@ -170,7 +172,7 @@ class Session:
                 if reasons >> bit & 1
             ),
             quality=named(QUALITY_MEASURES, tensors["quality"]),
-            diagnosis=taxonomy.classes[index] if index >= 0 else None,
+            diagnosis=diagnosis,
             confidence=float(tensors["confidence"][0]),
             probabilities=named(taxonomy.classes, tensors["probabilities"]),
             preliminary=(
@@ -178,8 +180,8 @@ class Session:
                 if "preliminary" in tensors
                 else None
             ),
-            severity=names[int(np.argmax(severity))] if graded else None,
-            severity_probabilities=named(names, tensors["severity"]) if graded else None,
+            severity=names[int(np.argmax(severity))] if severity is not None else None,
+            severity_probabilities=named(names, severity) if severity is not None else None,
             bundle=self.engine.bundle.sha256,
             runtime=f"{self.engine.format} {self.engine.precision} {self.form}",
             timings_ms=timings_ms or {},
