@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -170,6 +171,24 @@ def read_public(path: Path) -> str:
     if not isinstance(public, ec.EllipticCurvePublicKey) or not _on_p256(public.curve):
         raise ClasskinfyError(f"{path} {_NO_KEY}", hint="bundles are signed with ECDSA on P-256")
     return _encode(public)
+
+
+def read_trusted(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Read public keys to trust: files, and all ``*.pem`` of folders.
+
+    Raises:
+        ClasskinfyError: a folder without keys, which would trust nobody; or as ``read_public``.
+    """
+    keys: list[str] = []
+    for path in paths:
+        files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+        if not files:
+            raise ClasskinfyError(
+                f"trusted keys: {path} holds no *.pem",
+                hint="put the .pub.pem of 'classkinfy keygen' there",
+            )
+        keys += [read_public(file) for file in files]
+    return tuple(keys)
 
 
 def fingerprint(public_key: str) -> str:

@@ -79,6 +79,7 @@ def command(
     cool_to: Annotated[
         int, typer.Option(min=0, max=6, help="Thermal status that a round waits for.")
     ] = 0,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Measure cold start, percentiles, memory and size; profile operators; count instructions.
@@ -107,8 +108,9 @@ def command(
     if not (host or operators or arm64 or adb):
         raise ClasskinfyError("--no-host leaves nothing to do", hint="add --operators or --arm64")
     # All that can be wrong is found before anything is measured.
-    opened = Bundle.open(bundle)
-    other = None if against is None else Bundle.open(against)
+    keys = terminal.trusted(trusted)
+    opened = Bundle.open(bundle, keys)
+    other = None if against is None else Bundle.open(against, keys)
     native, emulated = _names(terminal.names(runtimes), arm64=arm64)
     most, before = _share(max_regression), None if baseline is None else _baseline(baseline)
     asked, counts = _precisions(precision), _counts("--threads", threads)

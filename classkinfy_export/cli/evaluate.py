@@ -42,6 +42,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json, answers.csv and plots.")
     ] = None,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Evaluate a model: every figure with a 95 % interval, by bootstrap over lesions.
@@ -51,7 +52,7 @@ def command(
     from classkinfy_export.jobs.evaluate import evaluate
     from classkinfy_export.jobs.target import opened
 
-    with opened(target) as answering, terminal.progress() as report:
+    with opened(target, terminal.trusted(trusted)) as answering, terminal.progress() as report:
         result = evaluate(
             answering,
             data,

@@ -17,6 +17,7 @@ def command(
     dx: Annotated[
         str | None, typer.Option("--class", help="To explain; the most probable by default.")
     ] = None,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Show what in a photo speaks for a class, by Grad-CAM. It tells where, not why.
@@ -25,7 +26,7 @@ def command(
     """
     from classkinfy_export.jobs import explain
 
-    explained = explain.explain(target, image, dx=dx)
+    explained = explain.explain(target, image, dx=dx, trusted=terminal.trusted(trusted))
     explain.write(explained, out)
     if json:
         terminal.emit({"overlay": str(out), **explained.to_json()})

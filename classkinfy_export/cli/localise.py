@@ -43,6 +43,7 @@ def command(
         bool, typer.Option("--all", help="Show every tensor, not only those around the fault.")
     ] = False,
     overwrite: terminal.Overwrite = False,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Find the first operator that departs from PyTorch, and write what shows it by itself.
@@ -51,7 +52,7 @@ def command(
 
     Example: [bold]classkinfy localise bundle --runtime litert --out reproducer[/]
     """
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, terminal.trusted(trusted))
     with terminal.progress() as report:
         found = localise(
             opened,

@@ -24,13 +24,14 @@ def command(
     ] = "staged",
     precision: terminal.Precision = "fp32",
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Answer for one photo: quality, diagnosis, probabilities, severity.
 
     Example: [bold]classkinfy predict bundle photo.jpg[/]
     """
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, terminal.trusted(trusted))
     with registry.get(runtime).open(opened, precision=precision, threads=threads) as engine:
         prediction = Session(engine, form).predict(image)
     if json:

@@ -46,6 +46,7 @@ def command(
         typer.Option("--set", help="calibration.images=500, for instance; repeatable."),
     ] = None,
     overwrite: terminal.Overwrite = False,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Add quantised models to a bundle: a new bundle, as 'export' would have written it.
@@ -67,7 +68,7 @@ def command(
             raise RecipeError(f"{option} is of --search", hint="give --search, too")
     if search and calibration is None:
         raise RecipeError("--search runs models on photos", hint="give --calibration")
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, terminal.trusted(trusted))
     for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
         require(module, extra="export", purpose="quantising")
     from classkinfy_export.jobs.quantize import check_out, quantize, quantize_as_found

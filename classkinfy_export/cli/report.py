@@ -22,6 +22,7 @@ def command(
     part: Annotated[
         str | None, typer.Option(help="Of the split: train, val, calib or test, the default.")
     ] = None,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Write one self-contained page: what the bundle holds, does, proves and costs.
@@ -31,7 +32,14 @@ def command(
     from classkinfy_export.jobs.report import report
 
     with terminal.progress() as progress:
-        page, opened = report(bundle, data=data, split_csv=split, part=part, progress=progress)
+        page, opened = report(
+            bundle,
+            data=data,
+            split_csv=split,
+            part=part,
+            trusted=terminal.trusted(trusted),
+            progress=progress,
+        )
     files.write(out, page.encode())
     if json:
         terminal.emit({"report": str(out), "evidence": sorted(opened.evidence())})

@@ -51,7 +51,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Trusted = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="KEY.pub.pem", help="Refuse a bundle that no such key has signed; repeatable."
+        metavar="KEYS",
+        envvar="CLASSKINFY_TRUSTED",
+        help="A public key, or a folder of them: refuse a bundle that none has signed; repeatable.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -127,7 +129,7 @@ def trusted(keys: list[Path] | None) -> tuple[str, ...]:
         return ()
     from classkinfy_export.bundle import signature
 
-    return tuple(signature.read_public(key) for key in keys)
+    return signature.read_trusted(keys)
 
 
 def plain(text: object) -> str:

@@ -68,9 +68,10 @@ def command(
     if html is not None:
         for module in ("jinja2", "matplotlib"):
             require(module, extra="report", purpose="writing a page")
-    opened = Bundle.open(bundle, terminal.trusted(trusted))
+    keys = terminal.trusted(trusted)
+    opened = Bundle.open(bundle, keys)
     asked = recipes.load(recipe, ParityRecipe) if recipe is not None else None
-    other = Bundle.open(against) if against is not None else None
+    other = Bundle.open(against, keys) if against is not None else None
     known = Labels.read(labels) if labels is not None else None
     found = choose(list_images(images), limit) if images is not None else []
     names = terminal.names(runtimes)

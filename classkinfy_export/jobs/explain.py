@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,9 @@ Explain = Callable[[Path, str | None], Explanation]
 """From a photo, and the class to explain, the most probable one by default."""
 
 
-def explain(target: Path, photo: Path, *, dx: str | None = None) -> Explanation:
+def explain(
+    target: Path, photo: Path, *, dx: str | None = None, trusted: Sequence[str] = ()
+) -> Explanation:
     """Explain an answer for one photo by Grad-CAM.
 
     The heat is laid over ``clean``, the image that the network was given.
@@ -67,6 +69,7 @@ def explain(target: Path, photo: Path, *, dx: str | None = None) -> Explanation:
         target: a bundle with PyTorch weights, a training run, or a checkpoint.
         photo: the photo.
         dx: the class to explain; the most probable one by default.
+        trusted: as of ``target.opened``.
 
     Raises:
         BundleError: the bundle holds no PyTorch weights, or ``dx`` is not one of its classes.
@@ -74,7 +77,7 @@ def explain(target: Path, photo: Path, *, dx: str | None = None) -> Explanation:
         MissingDependencyError: torch or matplotlib are not installed.
     """
     _require()
-    with opened(target) as answering, _explaining(answering.bundle) as answer:
+    with opened(target, trusted) as answering, _explaining(answering.bundle) as answer:
         return answer(photo, dx)
 
 

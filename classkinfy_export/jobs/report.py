@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ def report(
     data: Path | None = None,
     split_csv: Path | None = None,
     part: str | None = None,
+    trusted: Sequence[str] = (),
     progress: Report = lambda what, done, total: None,
 ) -> tuple[str, Bundle]:
     """Draw the page.
@@ -32,6 +33,7 @@ def report(
         data: a data set's folder; some photos of each class are then explained.
         split_csv: the data's split, where the model was trained on a part of them.
         part: of the split; ``test`` by default.
+        trusted: public keys, one of which has to have signed the bundle.
         progress: told what is done.
 
     Returns:
@@ -46,7 +48,7 @@ def report(
         require(module, extra="report", purpose="writing a report")
     from classkinfy_export.reporting.page import render
 
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, trusted)
     montages: tuple[Montage, ...] = ()
     if data is not None:
         require("pandas", extra="train", purpose="reading a data set")

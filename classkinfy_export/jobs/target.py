@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,12 @@ class Target:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Target]:
+def opened(path: Path, trusted: Sequence[str] = ()) -> Iterator[Target]:
     """Open a bundle; of a run or a checkpoint, make one that holds PyTorch alone.
 
     Args:
         path: a bundle, a training run's folder, or a checkpoint of a classifier.
+        trusted: public keys, one of which has to have signed a bundle; others carry no signature.
 
     Raises:
         BundleError: it is none of these.
@@ -41,7 +42,7 @@ def opened(path: Path) -> Iterator[Target]:
         MissingDependencyError: weights need torch.
     """
     if path.suffix == writer.ARCHIVE_SUFFIX or (path / MANIFEST).is_file():
-        yield Target(path, Bundle.open(path), exported=True)
+        yield Target(path, Bundle.open(path, trusted), exported=True)
         return
     run = (path / _RUN).is_file()
     if not run and not (path.is_file() and path.suffix in _CHECKPOINTS):
