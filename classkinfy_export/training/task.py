@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import os
 import sys
@@ -19,11 +20,13 @@ import torch
 import torchmetrics
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
+from classkinfy_export import files
 from classkinfy_export.errors import DataError
 from classkinfy_export.recipes import AugmentRecipe, FitRecipe, Hardware
 from classkinfy_export.stages.network import Network
@@ -194,6 +197,25 @@ class _Patience(EarlyStopping):
             trainer.should_stop = True
 
 
+class _State(TorchCheckpointIO):
+    """Writes the state to go on from beside its place, and whole.
+
+    Lightning's own writes it to the folder of temporary files, which may be on another disk; then
+    it is copied, and what is killed in the middle of that leaves a part of it.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,  # noqa: ANN401  (as Lightning has it)
+    ) -> None:
+        """Write a state in one step."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        files.write(Path(path), buffer.getvalue())
+
+
 class _Progress(lightning.Callback):
     def __init__(self, progress: Callable[[int, int], None]) -> None:
         self.progress = progress
@@ -302,6 +324,7 @@ def fit(
             precision=_precision(recipe),
             logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
             callbacks=callbacks,
+            plugins=[_State()],
             enable_model_summary=False,
             enable_progress_bar=False,
             gradient_clip_val=recipe.gradient_clip,

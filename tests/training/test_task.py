@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,15 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     continued = train(tmp_path / "stopped", schedule=schedule, steps=steps)
     assert steps == list(range((stop - 1) // 9 * 9 + 1, 55)), "nine steps an epoch, six epochs"
     np.testing.assert_array_equal(weights(continued), weights(whole))
+
+
+def test_the_state_to_go_on_from_is_not_carried_over_from_another_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is moved from one disk to another is copied, and a kill leaves a part of it.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    train(tmp_path / "run")
+    assert (tmp_path / "run" / "last.ckpt").is_file()
 
 
 PATIENT = {"epochs": 60, "patience": 4, "learning_rate": 0.3, "ema_decay": 0.0}
