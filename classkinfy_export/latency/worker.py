@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import resource
 import sys
 import time
@@ -126,5 +125,4 @@ def _memory() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.stdout.write(json.dumps(measure(**json.loads(sys.argv[1]))) + "\n")

@@ -1,8 +1,7 @@
-"""ONNX Runtime on the CPU, with its telemetry off before it is imported."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, ClassVar
 
 from classkinfy_export import machine
@@ -32,10 +31,10 @@ def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     Raises:
         Exception: ONNX Runtime's own, of several kinds that share no base class.
     """
-    # The library writes a device id and may report usage unless told not to, at import.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
+    # Where a program imported it before this package, its reports are off from here on.
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -129,5 +128,4 @@ def _row(runtime: str, row: Recorded, whole_ms: float) -> OperatorTime:
 
 
 if __name__ == "__main__":
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.stdout.write(measure(**json.loads(sys.argv[1])).model_dump_json() + "\n")

@@ -40,10 +40,22 @@ class OrtEngineProvider : EngineProvider {
         // One in a process, and never closed: so ONNX Runtime has it.
         val environment: OrtEnvironment by lazy {
             try {
+                silence()
                 OrtEnvironment.getEnvironment().also { it.setTelemetry(false) }
             } catch (error: LinkageError) {
                 throw EngineException("ONNX Runtime's native library is missing; add one for this ABI: $error", error)
             }
+        }
+
+        /** ONNX Runtime reads it as it is loaded. Off Android a program's environment has it before it starts. */
+        private fun silence() {
+            val os = try {
+                Class.forName("android.system.Os")
+            } catch (_: ClassNotFoundException) {
+                return
+            }
+            val set = os.getMethod("setenv", String::class.java, String::class.java, Boolean::class.javaPrimitiveType)
+            set.invoke(null, "ORT_DISABLE_TELEMETRY", "1", true)
         }
     }
 }

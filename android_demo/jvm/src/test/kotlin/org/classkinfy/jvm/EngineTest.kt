@@ -1,5 +1,6 @@
 package org.classkinfy.jvm
 
+import android.system.Os
 import java.io.File
 import org.classkinfy.core.Bundle
 import org.classkinfy.core.Dtype
@@ -46,6 +47,11 @@ class EngineTest(private val runtime: String) {
         assertEquals(Dtype.UINT8, clean.dtype)
         assertTrue(given.bytes().any { it < 0 })
         assertArrayEquals(given.bytes(), clean.bytes())
+    }
+
+    @Test
+    fun onAndroidOnnxRuntimesTelemetryIsSwitchedOff() = open().use {
+        if (runtime == "onnxruntime") assertEquals("1", Os.environment["ORT_DISABLE_TELEMETRY"])
     }
 
     @Test
