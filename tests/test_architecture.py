@@ -22,6 +22,7 @@ HEAVY = (
     *("torch", "torchvision", "timm", "lightning", "torchmetrics", "safetensors"),
     *("tensorflow", "litert_torch", "ai_edge_litert", "jax"),
     *("onnx", "onnxscript", "pandas", "sklearn", "skimage", "jinja2", "matplotlib"),
+    *("cyclonedx", "packageurl"),
     *("fastapi", "uvicorn", "sqlalchemy", "prometheus_client"),
 )
 TORCH_FREE = (

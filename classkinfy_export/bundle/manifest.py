@@ -32,6 +32,8 @@ SEAL = "manifest.json.sha256"
 SIGNATURE = "manifest.json.sig"
 """Who made it, of a bundle that was signed: tells forgery."""
 EVIDENCE = "evidence/"
+SBOM = "sbom.cdx.json"
+"""The bill of materials. Bundles made before it was there have none."""
 PIPELINE = "pipeline"
 
 _Sha256 = Field(pattern=r"^[0-9a-f]{64}$")

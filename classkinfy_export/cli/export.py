@@ -68,7 +68,7 @@ def command(
         raise CheckpointError("--screen goes with --classifier; a run brings its own")
     embed.check(out, android, web, overwrite=overwrite)
     graders = _graders(grader or [])
-    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
+    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy", "cyclonedx"):
         require(module, extra="export", purpose="exporting")
     from classkinfy_export.jobs import export
     from classkinfy_export.jobs.sources import Sources

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from classkinfy_export import precision as precisions
-from classkinfy_export.bundle.manifest import Decisions
+from classkinfy_export.bundle.manifest import SBOM, Decisions
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.errors import GateFailedError
@@ -63,6 +63,7 @@ def command(
         f"[bold]{terminal.plain(manifest.name)}[/] {opened.sha256[:12]}: "
         f"{len(manifest.files)} files, {total / 2**20:.1f} MiB, every hash matches\n"
         f"signed by: {signer or 'nobody'}\n"
+        f"bill of materials: {SBOM if SBOM in manifest.files else 'none'}\n"
         f"weights: {terminal.plain(manifest.weights_licence)}; "
         f"graders: {manifest.grader_variant or 'none'}; "
         f"hair removal: {'on' if manifest.hair_removal else 'off'}"

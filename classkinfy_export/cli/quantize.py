@@ -69,7 +69,7 @@ def command(
     if search and calibration is None:
         raise RecipeError("--search runs models on photos", hint="give --calibration")
     opened = Bundle.open(bundle, terminal.trusted(trusted))
-    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy"):
+    for module in ("torch", "timm", "onnx", "onnxscript", "pandas", "scipy", "cyclonedx"):
         require(module, extra="export", purpose="quantising")
     from classkinfy_export.jobs.quantize import check_out, quantize, quantize_as_found
 

@@ -16,6 +16,7 @@ _PIECES = (
     ("checkpoints", "safetensors", "export"),
     ("export to ONNX", "onnx", "export"),
     ("export to ONNX", "onnxscript", "export"),
+    ("the bill of materials in a bundle", "cyclonedx-python-lib", "export"),
     ("export to LiteRT", "litert-torch", "litert"),
     ("training", "lightning", "train"),
     ("figures while training", "torchmetrics", "train"),

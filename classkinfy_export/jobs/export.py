@@ -19,6 +19,7 @@ from classkinfy_export.bundle.card import model_card
 from classkinfy_export.bundle.manifest import (
     MANIFEST,
     PIPELINE,
+    SBOM,
     Calibration,
     Manifest,
     ModelFile,
@@ -30,7 +31,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import SCREEN_FEATURES
 from classkinfy_export.errors import CheckpointError, ClasskinfyError
 from classkinfy_export.frame import Pixels, frame, list_images
-from classkinfy_export.jobs import decisions
+from classkinfy_export.jobs import decisions, sbom
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.parity import golden
 from classkinfy_export.quantization import preparation
@@ -45,8 +46,10 @@ Report = Callable[[str, int, int], None]
 
 _TOOLS = (
     *("torch", "timm", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
-    "ai-edge-litert",
+    *("ai-edge-litert", "onnx-ir", "safetensors", "numpy", "scipy", "pillow"),
+    "cyclonedx-python-lib",
 )
+"""What has a say in a bundle's bytes."""
 
 
 def export(
@@ -162,6 +165,7 @@ def _fill(
         decided = decisions.measure(Bundle.open(folder), judging.paths, again)
         draft = draft.model_copy(update={"decisions": decided})
     (folder / "MODEL_CARD.md").write_text(model_card(draft, sources.metrics), encoding="utf-8")
+    (folder / SBOM).write_bytes(sbom.bill_of_materials(draft))
     manifest = draft.model_copy(update={"files": writer.pin(folder)})
     writer.seal(folder, manifest)
     report("done", total, total)

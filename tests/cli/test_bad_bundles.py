@@ -37,7 +37,7 @@ def _pinned(suffix: str, bundle: Path) -> str:
     return next(name for name in names if name.endswith(suffix))
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".safetensors", ".gz", ".md"])
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".safetensors", ".gz", ".md", ".cdx.json"])
 @pytest.mark.parametrize("damage", ["changed", "missing", "longer"])
 def test_one_changed_file_of_a_bundle_is_found(
     suffix: str, damage: str, bundle: Path, classkinfy: Classkinfy

@@ -24,6 +24,7 @@ def test_inspect_shows_what_a_bundle_holds(trunk_bundle: Path, classkinfy: Class
     assert ran.exit_code == 0
     assert "every hash matches" in ran.stdout
     assert "hair removal: on" in ran.stdout
+    assert "bill of materials: sbom.cdx.json" in ran.stdout
     for file in ("models/onnx/classify.onnx", "models/litert/main.tflite"):
         assert file in ran.stdout
     assert DISCLAIMER in ran.stdout

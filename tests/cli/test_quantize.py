@@ -123,6 +123,12 @@ def test_what_is_added_is_byte_for_byte_what_export_would_have_written(
     assert any(name.startswith("golden/own_001_") for name in exported)
     assert f"models/onnx/classify.{INT8}.onnx" in exported
     assert quantised == exported, "the accuracy of the run included"
+    listed = {part["name"]: part for part in json.loads(quantised["sbom.cdx.json"])["components"]}
+    models = {name for name in quantised if name.endswith((".onnx", ".safetensors"))}
+    assert models | {"calibration photos"} <= listed.keys()
+    for name in models:
+        digest = hashlib.sha256(quantised[name]).hexdigest()
+        assert listed[name]["hashes"] == [{"alg": "SHA-256", "content": digest}]
     assert json.loads(ran.stdout) == {
         "bundle": str(tmp_path / "quantised.ckb"),
         "manifest_sha256": hashlib.sha256(exported["manifest.json"]).hexdigest(),
