@@ -29,6 +29,15 @@ class FiniteDocument(Document):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+_LONGEST = 1000
+"""Characters of what is told of a problem: the file's own words are a part of it."""
+
+
+def brief(text: str) -> str:
+    """Cut what is told of a problem to a length that can be read."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """Return one line for one problem of a validation error, with what is allowed.
 
@@ -41,9 +50,9 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
         known = _keys_at(kind, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         allowed = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}; {allowed}"
+        return f"unknown key {brief(key)!r}; {allowed}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
+    return brief(f"{key}: {message}" if key else message)
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

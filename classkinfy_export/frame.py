@@ -27,6 +27,10 @@ Source = str | os.PathLike[str] | bytes | Pixels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
+MAX_SCANS = 100
+"""Of a JPEG; a progressive one has ten."""
+_SCAN = b"\xff\xda"
+"""Begins one; in a scan's data there is a zero after 0xff."""
 _DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """What Pillow's parsers raise of metadata that is none."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000")
@@ -68,7 +72,8 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
         uint8 [h, w, 3], EXIF orientation applied, transparency dropped.
 
     Raises:
-        ImageError: missing, not an image, truncated, above 100 megapixels, or of floats.
+        ImageError: missing, not an image, truncated, above 100 megapixels or 100 scans, or of
+            floats.
     """
     name = "image" if isinstance(source, bytes) else Path(source).name
     try:
@@ -83,6 +88,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> Pixels:
                         f"more than {MAX_PIXELS // 10**6} million",
                         hint="scale it down first",
                     )
+                _check_scans(image, name)
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image, name)
     except FileNotFoundError:
@@ -142,6 +148,20 @@ def choose(images: Sequence[Path], most: int | None) -> list[Path]:
     if most is None or most >= len(images):
         return list(images)
     return [images[i * len(images) // most] for i in range(most)]
+
+
+def _check_scans(image: Image.Image, name: str) -> None:
+    """Refuse a JPEG of so many passes over its pixels that decoding would not end."""
+    if image.format not in ("JPEG", "MPO") or image.fp is None:
+        return
+    position = image.fp.tell()
+    image.fp.seek(0)
+    scans = image.fp.read().count(_SCAN)
+    image.fp.seek(position)
+    if scans > MAX_SCANS:
+        raise ImageError(
+            f"{name} has {scans} scans, more than {MAX_SCANS}", hint="save the photo again"
+        )
 
 
 def _to_rgb(image: Image.Image, name: str) -> Pixels:

@@ -11,9 +11,9 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from classkinfy_export import safe_yaml
 from classkinfy_export.contract import (
     SCREEN_SMALLEST,
     Capture,
@@ -319,14 +319,18 @@ def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ())
     """
     path = find(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError: bytes that are no UTF-8, and dates that are in no calendar.
-        raise RecipeError(f"recipe {path} cannot be read as YAML: {error}") from error
+        content = safe_yaml.load(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"recipe {path} cannot be read as YAML: {error}", hint="correct it there"
+        ) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise RecipeError(f"recipe {path} must hold keys and values, not {reprlib.repr(content)}")
+        raise RecipeError(
+            f"recipe {path} must hold keys and values, not {reprlib.repr(content)}",
+            hint="see the shipped train/*.yaml and export/*.yaml",
+        )
     return parse(content, kind, str(path), overrides)
 
 
@@ -347,7 +351,7 @@ def parse(
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {explain(error, kind)}") from error
+        raise RecipeError(f"{source}: {explain(error, kind)}", hint="correct it there") from error
 
 
 def _override(content: dict[str, Any], override: str) -> None:
@@ -363,6 +367,6 @@ def _override(content: dict[str, Any], override: str) -> None:
             raise RecipeError(f"override {override!r}: {parent!r} holds a value, not keys")
         content = nested
     try:
-        content[leaf] = yaml.safe_load(value)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        content[leaf] = safe_yaml.load(value)
+    except ValueError as error:
         raise RecipeError(f"override {override!r}: {value!r} is not YAML") from error

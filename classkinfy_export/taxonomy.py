@@ -29,6 +29,10 @@ _HAM10000 = {
 }
 
 
+_MOST = 1024
+"""Of classes, and of severities: networks are made as wide as these, before weights are read."""
+
+
 class Taxonomy(Document):
     """The classes of a classifier, in output order.
 
@@ -36,10 +40,12 @@ class Taxonomy(Document):
     travels in checkpoints and in the manifest, and no code names a class.
     """
 
-    classes: tuple[str, ...] = Field(tuple(_HAM10000), min_length=2)
+    classes: tuple[str, ...] = Field(tuple(_HAM10000), min_length=2, max_length=_MOST)
     graded: tuple[str, ...] = ("akiec", "bcc", "bkl", "mel", "nv")
     malignant: tuple[str, ...] = ("akiec", "bcc", "mel")
-    severities: tuple[str, ...] = Field(("mild", "moderate", "severe"), min_length=2)
+    severities: tuple[str, ...] = Field(
+        ("mild", "moderate", "severe"), min_length=2, max_length=_MOST
+    )
     names: dict[str, str] = Field(default_factory=lambda: dict(_HAM10000))
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from classkinfy_export.contract import (
     StageSpec,
     WorkingSize,
 )
-from classkinfy_export.document import Document, explain
+from classkinfy_export.document import Document, brief, explain
 from classkinfy_export.errors import BundleError
 from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.taxonomy import DISCLAIMER, PROXY_NOTICE, Taxonomy
@@ -43,7 +43,8 @@ class FileEntry(Document):
     """A pinned file."""
 
     sha256: str = _Sha256
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, lt=2**31)
+    """ONNX and LiteRT files end at 2 GiB, and none else is as large."""
 
 
 class ModelFile(Document):
@@ -237,7 +238,9 @@ class Manifest(Document):
         try:
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise BundleError(f"{source} is not JSON: {error}", hint="export it again") from error
+            raise BundleError(
+                f"{source} is not JSON: {brief(str(error))}", hint="export it again"
+            ) from error
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise BundleError(

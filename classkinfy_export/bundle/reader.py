@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from classkinfy_export.bundle.manifest import EVIDENCE, MANIFEST, SEAL, SIGNATURE, Manifest
+from classkinfy_export.document import brief
 from classkinfy_export.errors import BundleError, IntegrityError
 
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -72,7 +73,10 @@ class Bundle:
         try:
             size = storage.size(MANIFEST)
             if size > _MAX_MANIFEST_BYTES:
-                raise BundleError(f"{path}: the manifest has {size} bytes, which no bundle needs")
+                raise BundleError(
+                    f"{path}: the manifest has {size} bytes, which no bundle needs",
+                    hint="get the bundle again from who made it",
+                )
             data = storage.read(MANIFEST)
         except KeyError:
             raise BundleError(
@@ -107,21 +111,25 @@ class Bundle:
         """
         entry = self.manifest.files.get(name)
         if entry is None:
-            raise BundleError(f"{self.path.name}: the manifest pins no file {name!r}")
+            raise BundleError(
+                f"{self.path.name}: the manifest pins no file {brief(name)!r}",
+                hint="export it again",
+            )
         hint = "copy the bundle again, or export it again"
+        told = brief(name)
         try:
             if self._storage.size(name) != entry.size_bytes:
                 raise IntegrityError(
-                    f"{self.path.name}: {name} has {self._storage.size(name)} bytes, "
+                    f"{self.path.name}: {told} has {self._storage.size(name)} bytes, "
                     f"the manifest says {entry.size_bytes}",
                     hint=hint,
                 )
             data = self._storage.read(name)
         except KeyError:
-            raise IntegrityError(f"{self.path.name}: {name} is missing", hint=hint) from None
+            raise IntegrityError(f"{self.path.name}: {told} is missing", hint=hint) from None
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise IntegrityError(
-                f"{self.path.name}: {name} was changed: its SHA-256 is not the manifest's",
+                f"{self.path.name}: {told} was changed: its SHA-256 is not the manifest's",
                 hint=hint,
             )
         return data
@@ -192,12 +200,22 @@ class _Directory:
         return self._file(name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        return self._file(name).read_bytes()
+        try:
+            return self._file(name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{brief(name)} cannot be read: {error.strerror}",
+                hint="copy the bundle again to where it can be read",
+            ) from error
 
     def _file(self, name: str) -> Path:
         path = self._root / name
-        # A link could point out of the bundle, at bytes that change after they were checked.
-        if not path.is_file() or not path.resolve().is_relative_to(self._root.resolve()):
+        try:
+            # A link could point out of the bundle, at bytes that change after they were checked.
+            inside = path.is_file() and path.resolve().is_relative_to(self._root.resolve())
+        except OSError:  # a name longer than any file's
+            inside = False
+        if not inside:
             raise KeyError(name)
         return path
 
@@ -209,11 +227,18 @@ class _Zip:
             names = self._archive.namelist()
         except Exception as error:  # zipfile raises whatever a broken archive makes it
             raise BundleError(
-                f"{path} is not a bundle: {error}", hint="give a directory or a .ckb file"
+                f"{path} is not a bundle: {brief(str(error))}",
+                hint="give a directory or a .ckb file",
             ) from error
-        if any(m.compress_type != zipfile.ZIP_STORED for m in self._archive.infolist()):
+        members = self._archive.infolist()
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members):
             # A small archive could hold any amount.
             raise BundleError(f"{path}: the archive is compressed", hint="zip it with -0")
+        if sum(m.file_size for m in members) > path.stat().st_size:
+            # So it could, too, with many names for the same bytes.
+            raise BundleError(
+                f"{path}: the archive holds more than its own size", hint="export it again"
+            )
         if len(set(names)) != len(names):
             raise BundleError(f"{path}: the archive names a file twice", hint="export it again")
 
@@ -230,7 +255,7 @@ class _Zip:
             raise
         except Exception as error:  # zipfile raises whatever a broken archive makes it
             raise IntegrityError(
-                f"{name} in the archive is damaged: {error}",
+                f"{brief(name)} in the archive is damaged: {error}",
                 hint="copy the bundle again, or export it again",
             ) from error
 

@@ -14,21 +14,24 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import Field, ValidationError
 
 from classkinfy_export import layouts, resampling
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.contract import Capture, Layout
+from classkinfy_export.contract import Capture, Dtype, Layout, image_spec
 from classkinfy_export.data import synthetic
-from classkinfy_export.errors import BundleError
-from classkinfy_export.frame import Pixels, frame, list_images
+from classkinfy_export.document import Document, brief, explain
+from classkinfy_export.errors import BundleError, ImageError
+from classkinfy_export.frame import Pixels, decode, frame, list_images
 
 FOLDER = "golden"
 INDEX = f"{FOLDER}/golden.json"
@@ -43,6 +46,30 @@ _OWN = "own_"
 """Begins the names of the user's own."""
 
 Array = npt.NDArray[np.generic]
+_Shape = tuple[Annotated[int, Field(ge=0, le=2**31)], ...]
+
+
+class _Tensor(Document):
+    dtype: Dtype
+    shape: _Shape
+    sha256: str | None = None
+    values: tuple[int | float | None, ...] | None = None
+
+
+class _Written(Document):
+    name: str
+    image: str
+    picture: str
+    shape: _Shape
+    sha256: str
+    tensors: dict[str, _Tensor]
+
+
+class _Index(Document):
+    """``golden.json``."""
+
+    schema_version: Literal[1]
+    cases: tuple[_Written, ...]
 
 
 class Digest(NamedTuple):
@@ -156,10 +183,15 @@ def read(bundle: Bundle) -> list[Case]:
             hint="give --images, or export with golden: true",
         )
     try:
-        content = json.loads(bundle.read(INDEX))
-        return [_decode(bundle, case) for case in content["cases"]]
-    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
-        raise BundleError(f"{bundle.path.name}: golden vectors are damaged: {error}") from error
+        index = _Index.model_validate_json(bundle.read(INDEX))
+        return [_decode(bundle, case) for case in index.cases]
+    except ValidationError as error:
+        reason = explain(error, _Index)
+    except (ValueError, OverflowError, OSError, EOFError, zlib.error, ImageError) as error:
+        reason = str(error)
+    raise BundleError(
+        f"{bundle.path.name}: golden vectors are damaged: {brief(reason)}", hint="export it again"
+    )
 
 
 def _encode(value: Array) -> dict[str, Any]:
@@ -170,19 +202,20 @@ def _encode(value: Array) -> dict[str, Any]:
     return {**entry, "values": flat}
 
 
-def _decode(bundle: Bundle, case: dict[str, Any]) -> Case:
-    raw = gzip.decompress(bundle.read(f"{FOLDER}/{case['image']}"))
-    if hashlib.sha256(raw).hexdigest() != case["sha256"]:
-        raise ValueError(f"the image of case {case['name']} is not the one that was recorded")
-    image = np.frombuffer(raw, np.uint8).reshape(case["shape"])
+def _decode(bundle: Bundle, case: _Written) -> Case:
+    if case.shape != image_spec(bundle.manifest.capture).shape:
+        raise ValueError(f"the image of case {case.name} is not of the capture's shape")
+    with gzip.open(io.BytesIO(bundle.read(f"{FOLDER}/{case.image}"))) as packed:
+        raw = packed.read(math.prod(case.shape) + 1)  # a small file could hold any amount
+    if hashlib.sha256(raw).hexdigest() != case.sha256:
+        raise ValueError(f"the image of case {case.name} is not the one that was recorded")
+    image = np.frombuffer(raw, np.uint8).reshape(case.shape)
     expected: dict[str, Array | Digest] = {}
-    for name, entry in case["tensors"].items():
-        if "sha256" in entry:
-            shape = tuple(int(length) for length in entry["shape"])
-            expected[name] = Digest(str(entry["dtype"]), shape, str(entry["sha256"]))
+    for name, entry in case.tensors.items():
+        if entry.sha256 is not None:
+            expected[name] = Digest(entry.dtype, entry.shape, entry.sha256)
         else:
-            values = [math.nan if v is None else v for v in entry["values"]]
-            expected[name] = np.array(values, entry["dtype"]).reshape(entry["shape"])
-    with Image.open(io.BytesIO(bundle.read(f"{FOLDER}/{case['picture']}"))) as opened:
-        picture = np.array(opened.convert("RGB"))[None]
-    return Case(str(case["name"]), image, picture, expected)
+            values = [math.nan if v is None else v for v in entry.values or ()]
+            expected[name] = np.array(values, entry.dtype).reshape(entry.shape)
+    picture = decode(bundle.read(f"{FOLDER}/{case.picture}"))[None]
+    return Case(case.name, image, picture, expected)

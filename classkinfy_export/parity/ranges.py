@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from classkinfy_export import runtimes
+from classkinfy_export.bundle import parsing
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.document import brief
 from classkinfy_export.errors import BundleError, MissingDependencyError, require
 from classkinfy_export.parity.compare import Difference, TensorParity, summarise
 
@@ -35,13 +37,16 @@ def calibrated(bundle: Bundle, model: ModelFile) -> dict[str, Range]:
         BundleError: the model is not quantised, or its ranges are damaged.
     """
     if model.ranges is None:
-        raise BundleError(f"{model.path} has no calibrated ranges")
+        raise BundleError(f"{model.path} has no calibrated ranges", hint="export again")
     try:
         content = json.loads(bundle.read(model.ranges))
         found = {name: (float(low), float(high)) for name, (low, high) in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise BundleError(f"{model.ranges} is damaged: {error}", hint="export again") from error
-    if not found or not np.isfinite(list(found.values())).all():
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(
+            f"{model.ranges} is damaged: {brief(str(error))}", hint="export again"
+        ) from error
+    finite = np.isfinite(list(found.values())).all()
+    if not found or not finite or any(low > high for low, high in found.values()):
         raise BundleError(f"{model.ranges} holds no ranges", hint="export again")
     return found
 
@@ -124,7 +129,8 @@ def ranges(bundle: Bundle, model: ModelFile) -> dict[str, tuple[Range, Range | N
         MissingDependencyError: the package that reads the format is not installed.
     """
     seen = calibrated(bundle, model)
-    found = (_onnx if model.format == "onnx" else _litert)(bundle.read(model.path))
+    with parsing.parsing(model.path):
+        found = (_onnx if model.format == "onnx" else _litert)(bundle.read(model.path))
     return {name: (bounds, found.get(name)) for name, bounds in seen.items()}
 
 
@@ -164,7 +170,7 @@ def _litert(data: bytes) -> dict[str, Range]:
     require("ai_edge_litert", extra="litert", purpose="reading the ranges of LiteRT files")
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    model = parsing.litert(data)
     found = {}
     for signature in model.signatureDefs:
         tensors = model.subgraphs[signature.subgraphIndex].tensors

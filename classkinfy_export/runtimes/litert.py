@@ -88,7 +88,9 @@ class _LitertEngine(Engine):
                 experimental_op_resolver_type=kernels,
             )
         except (ValueError, RuntimeError) as error:
-            raise BundleError(f"LiteRT cannot load {model.path}: {error}") from error
+            raise BundleError(
+                f"LiteRT cannot load {model.path}: {error}", hint="export it again"
+            ) from error
 
     def opened(self) -> list[str]:
         """Return the open model files."""

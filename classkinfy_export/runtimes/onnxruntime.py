@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from classkinfy_export import machine
@@ -21,6 +23,9 @@ SATURATES = (
 )
 
 
+_KEY = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)$")
+
+
 def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Open a model on the CPU.
 
@@ -29,8 +34,14 @@ def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
         threads: within an operator; operators run one after the other.
 
     Raises:
+        BundleError: weights of it are in another file.
         Exception: ONNX Runtime's own, of several kinds that share no base class.
     """
+    if _refers_outside(model):
+        raise BundleError(
+            "the ONNX file has weights in another file, which nothing pins",
+            hint="export the bundle again: its files hold their weights",
+        )
     import onnxruntime
 
     # Where a program imported it before this package, its reports are off from here on.
@@ -42,6 +53,22 @@ def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _refers_outside(model: bytes) -> bool:
+    """Whether a tensor's data is said to be elsewhere: ONNX Runtime would look in this folder.
+
+    It is where ``external_data`` has a key ``location``: in protobuf's encoding, that of field 1
+    and length 8, each of which may be padded, and then the word.
+    """
+    return any(_KEY.search(model, max(0, at - 20), at) for at in _places(model, b"location"))
+
+
+def _places(data: bytes, word: bytes) -> Iterator[int]:
+    at = data.find(word)
+    while at >= 0:
+        yield at
+        at = data.find(word, at + 1)
 
 
 class OnnxRuntime(Runtime):
@@ -83,8 +110,12 @@ class _OnnxEngine(Engine):
             data = self.bundle.read(model.path)
             try:
                 self._sessions[model.path] = open_session(data, self.threads)
+            except BundleError as error:
+                raise BundleError(f"{model.path}: {error.message}", hint=error.hint) from None
             except Exception as error:  # its exceptions share no base class
-                raise BundleError(f"ONNX Runtime cannot load {model.path}: {error}") from error
+                raise BundleError(
+                    f"ONNX Runtime cannot load {model.path}: {error}", hint="export it again"
+                ) from error
         return self._sessions[model.path]
 
     def opened(self) -> list[str]:

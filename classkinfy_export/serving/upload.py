@@ -18,6 +18,10 @@ _OVERHEAD = 64 * 1024
 """Of boundaries and headers."""
 
 
+_DIGITS = 20
+"""Of a length that is worth reading."""
+
+
 class Refused(Exception):  # noqa: N818  (it is turned into a status)
     """A request that holds no photos that can be taken."""
 
@@ -58,7 +62,7 @@ async def photos(
         raise Refused(415, f"content type {kind or 'none'}", f"post a form with a file {FIELD!r}")
     limit = (most * most_bytes if together is None else together) + _OVERHEAD
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    if length.isdecimal() and (len(length) > _DIGITS or int(length) > limit):
         raise _large(limit)
 
     parser = MultiPartParser(
@@ -69,7 +73,7 @@ async def photos(
         form = await parser.parse()
     except _TooLarge:
         raise _large(limit) from None
-    except (MultiPartException, UnicodeError) as error:
+    except (MultiPartException, ValueError) as error:  # ValueError: of a charset that is none
         raise Refused(400, f"the form cannot be read: {error}", "post it again") from None
     try:
         files = form.getlist(FIELD)

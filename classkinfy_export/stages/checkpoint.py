@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -17,6 +20,7 @@ import safetensors.torch
 import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from classkinfy_export.contract import (
     SCREEN_VERSION,
@@ -25,7 +29,7 @@ from classkinfy_export.contract import (
     WeightsDtype,
     WorkingSize,
 )
-from classkinfy_export.document import Document, explain
+from classkinfy_export.document import Document, brief, explain
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.stages.grade import Head
 from classkinfy_export.stages.network import Network
@@ -35,6 +39,9 @@ from classkinfy_export.taxonomy import Taxonomy
 SUFFIX = ".safetensors"
 _HEADER = "classkinfy"
 _KEPT = {"float32": torch.float32, "float16": torch.float16}
+_OTHER = "give the checkpoint of this architecture, or change the architecture"
+_SLACK = 1_000_000
+"""Weights of a network that may be built though they are not held: what does not fit is told."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -130,13 +137,44 @@ def build(info: CheckpointInfo, state: dict[str, Tensor], source: str) -> Checkp
         module = _empty_head(state, info.network.outputs)
         what = f"a head on the trunk with {info.network.outputs} outputs"
     else:
+        what = f"{info.network.architecture} with {info.network.outputs} outputs"
         try:
-            module = Network(info.network)
+            with _no_larger(sum(tensor.numel() for tensor in state.values())):
+                module = Network(info.network)
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error.message}", hint=error.hint) from error
-        what = f"{info.network.architecture} with {info.network.outputs} outputs"
+        except _TooLargeError:
+            raise CheckpointError(
+                f"{source} does not fit {what}: it lacks most of its weights", hint=_OTHER
+            ) from None
     _load(module, state, what, source)
     return Checkpoint(info, module.eval(), weights_sha256(module))
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+@contextmanager
+def _no_larger(held: int) -> Iterator[None]:
+    """Stop a network from being built that has many times the weights that are held for it.
+
+    A header of a few bytes can name an architecture of any size.
+    """
+    most, here, made = 2 * held + _SLACK, threading.get_ident(), 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal made
+        if parameter is not None and threading.get_ident() == here:
+            made += parameter.numel()
+            if made > most:
+                raise _TooLargeError
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _empty_head(state: dict[str, Tensor], outputs: int) -> Head:
@@ -154,13 +192,13 @@ def _load(module: nn.Module, state: dict[str, Tensor], what: str, source: str) -
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in expected]
     if missing or unexpected:
-        which = f"lacks {missing[0]!r}" if missing else f"has {unexpected[0]!r}"
+        which = f"lacks {missing[0]!r}" if missing else f"has {brief(unexpected[0])!r}"
         raise CheckpointError(
             f"{source} does not fit {what}: it {which} "
             f"({len(missing)} missing, {len(unexpected)} unexpected)",
             hint="delete it and run 'classkinfy train' again"
             if isinstance(module, Head)
-            else "give the checkpoint of this architecture, or change the architecture",
+            else _OTHER,
         )
     for name, tensor in state.items():
         wanted = expected[name].dtype
@@ -243,15 +281,18 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
         state = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
         seal, _, header = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER].partition("\n")
-    except (safetensors.SafetensorError, KeyError, ValueError, UnicodeDecodeError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{source} is not a checkpoint of this toolkit, or is damaged: {error}",
+            f"{source} is not a checkpoint of this toolkit, or is damaged: {brief(str(error))}",
             hint="give a .safetensors file that 'classkinfy train' wrote, or an origin .pth",
         ) from error
     try:
         info = CheckpointInfo.model_validate_json(header)
     except ValidationError as error:
-        raise CheckpointError(f"{source}: {explain(error, CheckpointInfo)}") from error
+        raise CheckpointError(
+            f"{source}: {explain(error, CheckpointInfo)}",
+            hint="give a .safetensors file that 'classkinfy train' wrote",
+        ) from error
     checkpoint = build(info, state, source)
     if seal != _seal(header, checkpoint.sha256):
         raise CheckpointError(

@@ -21,6 +21,7 @@ from numpy._core.multiarray import scalar as np_scalar
 from torch import Tensor
 
 from classkinfy_export.contract import NetworkSpec
+from classkinfy_export.document import brief
 from classkinfy_export.errors import CheckpointError
 from classkinfy_export.stages.checkpoint import Checkpoint, CheckpointInfo, build, read
 from classkinfy_export.taxonomy import Taxonomy
@@ -125,6 +126,10 @@ def _check_archive(data: bytes, path: Path) -> None:
     """Refuse a file with a changed byte: torch.load checks no sum, and its old format can crash."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # torch.save stores. What is compressed, or there under many names, could be any amount.
+            stored = all(m.compress_type == zipfile.ZIP_STORED for m in archive.infolist())
+            if not stored or sum(m.file_size for m in archive.infolist()) > len(data):
+                raise ValueError("it holds more than its own size")
             damaged = archive.testzip()
     except Exception as error:  # zipfile raises whatever a broken archive makes it
         raise CheckpointError(
@@ -144,9 +149,17 @@ def _weights(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
             break
     state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    for name, tensor in state.items():
+        # A view of a few bytes can have any shape.
+        strided = tensor.layout == torch.strided and not tensor.is_meta
+        if strided and tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path.name} holds {brief(name)} as {list(tensor.shape)}, more than it has",
+                hint="save dense tensors, as torch.save(model.state_dict(), path) does",
+            )
     if not state:
         raise CheckpointError(
-            f"{path.name} holds no weights; its keys are {', '.join(map(str, content))[:200]}",
+            f"{path.name} holds no weights; its keys are {brief(', '.join(map(str, content)))}",
             hint=f"the weights belong under one of {', '.join(_WRAPPERS)}, or at the top",
         )
     for prefix in _PREFIXES:
@@ -172,20 +185,25 @@ def _order(label_map: object, taxonomy: Taxonomy, path: Path) -> list[int]:
     if label_map is None:
         return list(range(len(taxonomy.classes)))
     if not isinstance(label_map, dict):
-        raise CheckpointError(f"{path.name}: label_map is {label_map!r}, not a dict")
+        raise CheckpointError(
+            f"{path.name}: label_map is {brief(repr(label_map))}, not a dict",
+            hint="it maps a class to its row",
+        )
     rows = {}
     for key, value in label_map.items():
         label, row = (key, value) if isinstance(key, str) and not key.isdigit() else (value, key)
         try:
             rows[str(label).lower()] = int(row)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             raise CheckpointError(
-                f"{path.name}: label_map gives {label!r} the row {row!r}, not a number"
+                f"{path.name}: label_map gives {brief(repr(label))} the row {brief(repr(row))}, "
+                "not a number",
+                hint="it maps a class to its row",
             ) from None
     known = set(taxonomy.classes)
     if set(rows) != known or sorted(rows.values()) != list(range(len(known))):
         raise CheckpointError(
-            f"{path.name}: label_map {label_map} is not the taxonomy "
+            f"{path.name}: label_map {brief(repr(label_map))} is not the taxonomy "
             f"({', '.join(taxonomy.classes)})",
             hint="write the checkpoint's own classes under 'taxonomy' in the export recipe",
         )

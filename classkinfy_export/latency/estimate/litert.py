@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from classkinfy_export.bundle import parsing
 from classkinfy_export.errors import BundleError, require
 from classkinfy_export.latency.estimate.work import Kind, Number, Operator
 
@@ -26,7 +27,7 @@ def operators(model: bytes, signature: str) -> Iterator[Operator]:
     require("ai_edge_litert", extra="litert", purpose="counting the work of a LiteRT file")
     from ai_edge_litert import schema_py_generated as schema
 
-    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    parsed = parsing.litert(model)
     found = {entry.signatureKey.decode(): entry for entry in parsed.signatureDefs or ()}
     if signature not in found:
         raise BundleError(

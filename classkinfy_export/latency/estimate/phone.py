@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from classkinfy_export import safe_yaml
 from classkinfy_export.document import FiniteDocument, explain
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.latency.estimate.work import Number
@@ -86,8 +86,8 @@ def load(name: str) -> Phone:
     """
     path = _SHIPPED / f"{name}.yaml" if name in shipped() else Path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = safe_yaml.load(path.read_bytes())
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecipeError(
             f"phone {name!r} cannot be read: {reason}",
@@ -96,4 +96,6 @@ def load(name: str) -> Phone:
     try:
         return Phone.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"phone {name}: {explain(error, Phone)}") from error
+        raise RecipeError(
+            f"phone {name}: {explain(error, Phone)}", hint="correct it there"
+        ) from error

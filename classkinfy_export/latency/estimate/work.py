@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.parsing import parsing
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.document import Document
 from classkinfy_export.errors import BundleError
@@ -107,15 +108,17 @@ def count(bundle: Bundle, stage: str, precision: Precision = "fp32") -> Work:
     model = _model(bundle, stage, precision)
     data, entry = bundle.read(model.path), model.entries[stage]
     operators: Iterable[Operator]
-    if model.format == "litert":
-        from classkinfy_export.latency.estimate import litert
+    with parsing(model.path):
+        if model.format == "litert":
+            from classkinfy_export.latency.estimate import litert
 
-        operators = litert.operators(data, entry)
-    else:
-        from classkinfy_export.latency.estimate import onnx
+            operators = litert.operators(data, entry)
+        else:
+            from classkinfy_export.latency.estimate import onnx
 
-        operators = onnx.operators(data)
-    return Work(stage=stage, format=model.format, precision=precision, operators=tuple(operators))
+            operators = onnx.operators(data)
+        counted = tuple(operators)
+    return Work(stage=stage, format=model.format, precision=precision, operators=counted)
 
 
 def _model(bundle: Bundle, stage: str, precision: Precision) -> ModelFile:

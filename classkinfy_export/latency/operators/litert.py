@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.parsing import parsing
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec
 from classkinfy_export.errors import ClasskinfyError
@@ -64,7 +65,8 @@ class ProfiledLitert(ProfilingEngine):
         if len({tuple((e.kind, e.name, e.place) for e in run) for run in events}) > 1:
             raise ClasskinfyError(f"LiteRT ran other operators of stage {stage} from run to run")
         model = self._model(stage)
-        graph = SignatureGraph(self.bundle.read(model.path), model.entries[stage])
+        with parsing(model.path):
+            graph = SignatureGraph(self.bundle.read(model.path), model.entries[stage])
         first = events[0]
         own = [e.place for e in first if e.kind is EventKind.OPERATOR]
         parts = graph.parts(set(own))

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from classkinfy_export.bundle import parsing
+from classkinfy_export.errors import BundleError
 from classkinfy_export.latency.operators import modules
 
 _SCOPE = re.compile(r"^[\w.]*?(?P<class>_*[A-Za-z0-9]+)_(?P<name>\w+)$")
@@ -70,7 +72,7 @@ class SignatureGraph:
 
     def __init__(self, data: bytes, entry: str) -> None:
         schema = importlib.import_module("ai_edge_litert.schema_py_generated")
-        model = schema.ModelT.InitFromPackedBuf(data)
+        model = parsing.litert(data)
         signature = next(s for s in model.signatureDefs if s.signatureKey.decode() == entry)
         graph = model.subgraphs[signature.subgraphIndex]
         self._kinds = _by_value(schema.BuiltinOperator)
@@ -90,6 +92,9 @@ class SignatureGraph:
 
         Args:
             kept: places of the operators that XNNPACK did not take.
+
+        Raises:
+            BundleError: operators wait for one another.
         """
         made = {tensor for op in self.operators for tensor in op.outputs}
         waiting, parts = {op.index: op for op in self.operators}, []
@@ -103,6 +108,11 @@ class SignatureGraph:
                     if same and made.isdisjoint(op.inputs):
                         part.append(waiting.pop(index))
                         made.difference_update(op.outputs)
+            if not part:
+                raise BundleError(
+                    "operators of the LiteRT file wait for one another",
+                    hint="export the bundle again",
+                )
             parts.append(Part(part[0].index not in kept, tuple(part)))
         return parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from classkinfy_export.bundle.manifest import ModelFile
+from classkinfy_export.bundle.parsing import parsing
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import require
 from classkinfy_export.parity.graphs.base import Graph, Operator
@@ -19,7 +20,7 @@ def read(bundle: Bundle, model: ModelFile, stage: str) -> Graph:
         stage: one of its entries.
 
     Raises:
-        BundleError: the graph has operators that cannot be taken out of it.
+        BundleError: the file is damaged, or the graph has operators that cannot be taken out of it.
         MissingDependencyError: the packages that read its format are not installed.
     """
     data, entry = bundle.read(model.path), model.entries[stage]
@@ -27,8 +28,10 @@ def read(bundle: Bundle, model: ModelFile, stage: str) -> Graph:
         require("onnx", extra="export", purpose="taking an ONNX file apart")
         from classkinfy_export.parity.graphs.onnx import OnnxGraph
 
-        return OnnxGraph(data)
+        with parsing(model.path):
+            return OnnxGraph(data)
     require("ai_edge_litert", extra="litert", purpose="taking a LiteRT file apart")
     from classkinfy_export.parity.graphs.litert import LitertGraph
 
-    return LitertGraph(data, entry)
+    with parsing(model.path):
+        return LitertGraph(data, entry)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from classkinfy_export.bundle import parsing
 from classkinfy_export.errors import BundleError
 from classkinfy_export.parity.graphs.base import PART, Graph, Operator
 
@@ -34,7 +35,7 @@ class LitertGraph(Graph):
         self._schema = schema = importlib.import_module("ai_edge_litert.schema_py_generated")
         self._kinds = _by_value(schema.BuiltinOperator)
         self._dtypes = {v: name.lower() for v, name in _by_value(schema.TensorType).items()}
-        self._model = schema.ModelT.InitFromPackedBuf(data)
+        self._model = parsing.litert(data)
         signature = next(s for s in self._model.signatureDefs if s.signatureKey.decode() == entry)
         self._graph = self._model.subgraphs[signature.subgraphIndex]
         names = {t.tensorIndex: t.name.decode() for t in (*signature.inputs, *signature.outputs)}
