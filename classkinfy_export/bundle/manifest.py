@@ -149,6 +149,8 @@ class Provenance(Document):
     """SHA-256 of each stage's weights."""
     data: dict[str, str] = Field(default_factory=dict)
     """Name, fingerprint and split hash of the training data, where known."""
+    training_recipe_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of the run's ``recipe.json``; None of single checkpoints."""
     versions: dict[str, str] = Field(default_factory=dict)
 
 

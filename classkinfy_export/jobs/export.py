@@ -226,6 +226,7 @@ def _manifest(
             recipe=recipe.model_dump(mode="json", exclude_none=True),
             checkpoints={stage: c.sha256 for stage, c in assembly.checkpoints.items()},
             data=dict(sources.training.data),
+            training_recipe_sha256=sources.recipe_sha256,
             versions=_versions(),
         ),
         files=writer.pin(folder),

@@ -68,6 +68,7 @@ def sources(bundle: Bundle) -> Sources:
         weights.screen,
         _metrics(bundle),
         Training(bundle.manifest.provenance.data),
+        bundle.manifest.provenance.training_recipe_sha256,
     )
 
 

@@ -111,6 +111,7 @@ def _checkpoints(manifest: Manifest) -> _Sorted:
             scope=ComponentScope.EXCLUDED,
             hashes=[_sha256(digest)],
             licenses=[_licence(manifest)],
+            properties=_properties(recipe_sha256=manifest.provenance.training_recipe_sha256 or ""),
         )
         for stage, digest in manifest.provenance.checkpoints.items()
     }

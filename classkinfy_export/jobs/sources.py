@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ class Sources:
     """The training run's figures."""
     training: Training = field(default_factory=Training)
     """What is known of the data that they are of."""
+    recipe_sha256: str | None = None
+    """Of the training run's recipe, as it lies in the run's folder."""
 
     @classmethod
     def from_run(cls, folder: Path) -> Self:
@@ -63,7 +66,9 @@ class Sources:
             )
         data = {key: str(value) for key, value in metrics["data"].items()}
         training = Training(data, _beside(folder / run_folder.SPLIT))
-        return cls(classifier, graders, checkpoint.load(screen), metrics, training)
+        recipe = _beside(folder / run_folder.RECIPE)
+        digest = None if recipe is None else hashlib.sha256(recipe.read_bytes()).hexdigest()
+        return cls(classifier, graders, checkpoint.load(screen), metrics, training, digest)
 
     @classmethod
     def from_files(

@@ -14,12 +14,14 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from tiny_bundle import make_bundle
 
-from classkinfy_export import __version__
+from classkinfy_export import __version__, recipes
 from classkinfy_export.bundle import signature, writer
 from classkinfy_export.bundle.manifest import Manifest
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.jobs import sbom
+from classkinfy_export.jobs import export, quantize, sbom
+from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.recipes import ExportRecipe
 
 FILE = "sbom.cdx.json"
 INT8 = "static_wi8_ai8"
@@ -128,6 +130,22 @@ def test_training_data_are_known_by_their_hash(quantised_bundle: Path) -> None:
     told = {entry["name"]: entry["value"] for entry in data["properties"]}
     assert told == {"classkinfy:images": "6011", "classkinfy:split_sha256": "d6" * 32}
     assert needs(bill, "checkpoint:classify") == {"data:training"}
+
+
+def test_the_recipe_of_the_training_is_known_by_its_hash_also_once_quantised(
+    tmp_path: Path,
+) -> None:
+    alone = ("formats=[pytorch]", "golden=false")
+    recipe = recipes.load("export/mobile.yaml", ExportRecipe, alone)
+    made = export.export(Sources.from_run(SHIPPED), recipe, tmp_path / "bundle")
+    again = quantize.quantize(made, tmp_path / "again", ["fp16"]).bundle
+    wanted = hashlib.sha256((SHIPPED / "recipe.json").read_bytes()).hexdigest()
+    for bundle in (made, again):
+        assert bundle.manifest.provenance.training_recipe_sha256 == wanted
+        listed = components(json.loads(bundle.read(FILE)), "machine-learning-model")
+        told = {"name": "classkinfy:recipe_sha256", "value": wanted}
+        for part in listed.values():
+            assert part.get("properties") == [told] or "scope" not in part
 
 
 def test_tools_are_those_that_are_installed(bill: dict[str, Any]) -> None:
