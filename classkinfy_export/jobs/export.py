@@ -179,7 +179,12 @@ def prepare(photos: Photos, assembly: Assembly, recipe: ExportRecipe, report: Re
 
 def _reference(assembly: Assembly) -> Callable[[Pixels], dict[str, Any]]:
     def run_all(image: Pixels) -> dict[str, Any]:
-        tensors = trace(assembly, torch.from_numpy(image))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # how sums are parted among threads shows in their last bits
+        try:
+            tensors = trace(assembly, torch.from_numpy(image))
+        finally:
+            torch.set_num_threads(threads)
         for name, tensor in tensors.items():
             # Finite weights can still overflow, or divide by a negative variance.
             if name != "severity" and not bool(torch.isfinite(tensor.to(torch.float32)).all()):

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from classkinfy_export import runtimes
+from classkinfy_export import recipes, runtimes
 from classkinfy_export.bundle import writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.parity import golden
 from classkinfy_export.parity.verify import verify
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
@@ -79,6 +81,23 @@ def test_packing_twice_gives_the_same_archive(trunk_bundle: Path, tmp_path: Path
         writer.pack(trunk_bundle, tmp_path / name)
     assert (tmp_path / "a.ckb").read_bytes() == (tmp_path / "b.ckb").read_bytes()
     assert Bundle.open(tmp_path / "a.ckb").sha256 == Bundle.open(trunk_bundle).sha256
+
+
+def test_golden_vectors_are_the_same_of_any_number_of_threads() -> None:
+    sources = Sources.from_run(SHIPPED)  # the tiny network is too small to be parted
+    recipe = sources.settled(recipes.load("export/mobile.yaml", ExportRecipe))
+    assembly = sources.assemble(recipe)
+    _, image = next(golden.images(recipe.capture))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(export._reference(assembly)(image))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for name, tensor in found[0].items():
+        assert tensor.tobytes() == found[1][name].tobytes(), name
 
 
 @pytest.mark.parametrize("form", ["litert", "onnx"])
