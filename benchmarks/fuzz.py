@@ -6,9 +6,10 @@ The bundle is one with fp32 models in every format, staged. A case is a valid fi
 its seed says (``mutation.py``), so that ``--reader NAME --first N --cases 1`` makes it again. What
 is raised has to be a ``ClasskinfyError`` of one line that says what to do; a server's response what
 OpenAPI documents, and no 5xx. Whatever else is raised is a crash; so is a process that ends, a case
-of more than 20 s of CPU or ``--limit-s`` in all, and one that asks for more than 3 GiB. Memory that grows by more
-than 64 MiB after the first fifth of the cases is a leak. Crashes are kept in ``--crashes``, a file
-for each. Exits with 1 where there is any. Writes ``fuzz.md`` and ``fuzz.json`` beside this file.
+of more than 20 s of CPU or ``--limit-s`` in all, and one that asks for more than 3 GiB. Memory that
+grows by more than 64 MiB after the first fifth of the cases is a leak. Crashes are kept in
+``--crashes``, a file for each. Exits with 1 where there is any. Writes ``fuzz.md`` and
+``fuzz.json`` beside this file.
 """
 
 from __future__ import annotations

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from classkinfy_export.document import brief
 from classkinfy_export.errors import BundleError, ClasskinfyError
+
+_LARGEST = 2**24
+"""Of what stands in a file as a size, a pad or a place in a tensor, unless it means its end."""
+_ENDS = (2**31 - 1, 2**63 - 1, -(2**31), -(2**63))
+_SHAPE_LIKE = 64
+"""Values of an int64 tensor that may be sizes; larger ones are data."""
 
 
 @contextmanager
@@ -45,3 +54,45 @@ def litert(data: bytes) -> Any:  # noqa: ANN401  (generated, untyped)
 
     Interpreter(model_content=data)
     return schema.ModelT.InitFromPackedBuf(data, 0)
+
+
+def onnx(data: bytes) -> Any:  # noqa: ANN401  (generated, untyped)
+    """Parse an ONNX file, and refuse sizes that shape inference, in C++, would not end or survive.
+
+    Returns:
+        a ``ModelProto``.
+
+    Raises:
+        ValueError: it is no such file, or has a size that no image needs.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_from_string(data)
+    except Exception as error:  # protobuf's, whose class depends on how it was built
+        raise ValueError(str(error)) from error
+    for size in _sizes(onnx, model.graph):
+        if not -_LARGEST <= size <= _LARGEST and size not in _ENDS:
+            raise ValueError(f"it has a size of {size}")
+    return model
+
+
+def _sizes(onnx: Any, graph: Any) -> Iterator[int]:  # noqa: ANN401
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (size.dim_value for size in value.type.tensor_type.shape.dim)
+    for tensor in graph.initializer:
+        yield from _in_tensor(onnx, tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.i
+            yield from attribute.ints
+            if attribute.HasField("t"):
+                yield from _in_tensor(onnx, attribute.t)
+            for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _sizes(onnx, inner)
+
+
+def _in_tensor(onnx: Any, tensor: Any) -> Iterator[int]:  # noqa: ANN401
+    yield from tensor.dims
+    if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= _SHAPE_LIKE:
+        yield from np.ravel(onnx.numpy_helper.to_array(tensor)).tolist()

@@ -148,7 +148,7 @@ def _onnx(data: bytes) -> dict[str, Range]:
                     yield from graphs(attribute.g)
 
     found: dict[str, Range] = {}
-    for graph in graphs(onnx.load_from_string(data).graph):
+    for graph in graphs(parsing.onnx(data).graph):
         held = {tensor.name: tensor for tensor in graph.initializer}
         rounded = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
         for node in graph.node:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from classkinfy_export.bundle import parsing
 from classkinfy_export.errors import BundleError, require
 from classkinfy_export.latency.estimate.work import Kind, Number, Operator
 
@@ -34,7 +35,7 @@ def operators(model: bytes) -> Iterator[Operator]:
     require("onnx", extra="export", purpose="counting the work of an ONNX file")
     import onnx
 
-    parsed = onnx.shape_inference.infer_shapes(onnx.load_from_string(model), data_prop=True)
+    parsed = onnx.shape_inference.infer_shapes(parsing.onnx(model), data_prop=True)
     return _Graph(onnx, parsed.graph, {}).operators()
 
 

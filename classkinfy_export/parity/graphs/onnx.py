@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from classkinfy_export.bundle import parsing
 from classkinfy_export.errors import BundleError
 from classkinfy_export.parity.graphs.base import Graph, Operator
 
@@ -25,7 +26,7 @@ class OnnxGraph(Graph):
     def __init__(self, data: bytes) -> None:
         import onnx
 
-        self._model = onnx.load_from_string(data)
+        self._model = parsing.onnx(data)
         graph = self._model.graph
         inferred = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
         self._types = {
