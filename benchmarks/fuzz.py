@@ -177,7 +177,7 @@ def fuzz(reader: str, bundle: Path, numbers: range, limit_s: float, crashes: Pat
         process = context.Process(target=run, args=(reader, bundle, left, current, theirs))
         process.start()
         theirs.close()
-        last, memory, since = first - 1, 0.0, time.monotonic()
+        last, memory, begun, since = first - 1, 0.0, -1, time.monotonic()
         while True:
             try:
                 if ours.poll(0.2):
@@ -190,7 +190,9 @@ def fuzz(reader: str, bundle: Path, numbers: range, limit_s: float, crashes: Pat
                     continue
             except EOFError:
                 break
-            if last < current.value and time.monotonic() - since > limit_s:
+            if begun != current.value:
+                begun, since = current.value, time.monotonic()
+            if last < begun and time.monotonic() - since > limit_s:
                 process.kill()
                 break
         process.join()
