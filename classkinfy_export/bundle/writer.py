@@ -6,6 +6,8 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,21 @@ def seal(folder: Path, manifest: Manifest) -> None:
     (folder / SEAL).write_text(line, encoding="ascii")
 
 
+@contextmanager
+def _beside(archive: Path) -> Iterator[Path]:
+    """Give a temporary folder on the archive's disk; an error there names the archive."""
+    with (
+        files.named(archive),
+        tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary,
+    ):
+        yield Path(temporary)
+
+
 def pack(folder: Path, archive: Path) -> None:
     """Zip a bundle's folder to ``.ckb``: stored, sorted, without times, in one step."""
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
-        new = Path(temporary) / archive.name
+    with _beside(archive) as temporary:
+        new = temporary / archive.name
         with zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as zipped:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                 info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH)
@@ -62,8 +74,8 @@ def pack_pinned(bundle: Bundle, archive: Path) -> None:
 
     Nothing else that lies in its folder, or in its archive, travels.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=archive.parent) as temporary:
-        folder = Path(temporary) / "bundle"
+    with _beside(archive) as temporary:
+        folder = temporary / "bundle"
         signature = bundle.signature_bytes()
         above = {
             MANIFEST: bundle.manifest_bytes(),
@@ -116,8 +128,8 @@ def _put(bundle: Bundle, entry: str, data: bytes) -> None:
             )
         files.write(bundle.path / entry, data)
         return
-    with tempfile.TemporaryDirectory(prefix=".put.", dir=bundle.path.parent) as temporary:
-        folder = Path(temporary) / "bundle"
+    with _beside(bundle.path) as temporary:
+        folder = temporary / "bundle"
         with zipfile.ZipFile(bundle.path) as zipped:
             for member in zipped.namelist():
                 target = folder / member

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +65,16 @@ _wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 out = Console(soft_wrap=True, highlight=False, width=_wide)
 
 
+_REMEDIES = {
+    errno.ENOSPC: "free some, or write elsewhere",
+    errno.EDQUOT: "free some, or write elsewhere",
+    errno.EROFS: "write elsewhere",
+}
+_LESS = "close other programs, or ask for less at once"
+_TORCH_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""In what torch raises, a RuntimeError."""
+
+
 @functools.cache
 def _stderr() -> Console:
     # A descriptor of its own: exporters' C++ chatter is kept out by redirecting 2.
@@ -74,7 +86,7 @@ class Group(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer's vendored click types)
         """Run the verb."""
-        with interruptible():
+        with interruptible(), _caches():
             try:
                 return super().invoke(ctx)
             except ClasskinfyError as error:
@@ -85,11 +97,42 @@ class Group(typer.core.TyperGroup):
                 code = EXIT_CODE
             except BrokenPipeError:  # whoever read our output has read enough
                 raise
-            except (OSError, MemoryError) as error:
-                _fail(str(error) or type(error).__name__)
+            except (OSError, MemoryError, RuntimeError) as error:
+                told = _system(error)
+                if told is None:
+                    raise
+                _fail(told)
                 code = 2
         # Out here the exception is gone, and with it what it kept from being closed.
         raise typer.Exit(code)
+
+
+@contextmanager
+def _caches() -> Iterator[None]:
+    """Give libraries a folder for their caches, of fonts and kernels, that goes with the process.
+
+    They would be left in HOME, and in the folder of temporary files. Where one is set, it stays.
+    """
+    unset = {"MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR"} - os.environ.keys()
+    with ExitStack() as stack:
+        with suppress(OSError):  # nowhere to write: then nothing is kept
+            made = tempfile.TemporaryDirectory(prefix="classkinfy.", ignore_cleanup_errors=True)
+            os.environ.update(dict.fromkeys(unset, stack.enter_context(made)))
+        try:
+            yield
+        finally:
+            for name in unset:
+                os.environ.pop(name, None)
+
+
+def _system(error: OSError | MemoryError | RuntimeError) -> str | None:
+    """Say what the system refused; None of an error that is not the system's."""
+    if isinstance(error, OSError):
+        hint = _REMEDIES.get(error.errno or 0)
+        return f"{error}: {hint}" if hint else str(error)
+    if isinstance(error, MemoryError) or _TORCH_MEMORY in str(error):
+        return f"memory ran out{f' ({error})' if str(error) else ''}: {_LESS}"
+    return None
 
 
 def _fail(what: str) -> None:

@@ -114,7 +114,10 @@ def _new(out: Path, *, overwrite: bool) -> Iterator[Path]:
                 f"{out} already exists", hint="choose another --out, or pass --overwrite"
             )
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        with (
+            files.named(out),
+            tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary,
+        ):
             yield Path(temporary)
             writer.pack(Path(temporary), out)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from classkinfy_export.bundle.manifest import ModelFile
@@ -45,6 +47,17 @@ class LitertReferenceRuntime(LitertRuntime):
         return _ROUNDS_TWICE if calibrated(precision) else None
 
 
+@contextmanager
+def _refused(model: ModelFile) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise BundleError(
+            f"LiteRT cannot run {model.path}: {error}",
+            hint="where memory ran out, close other programs",
+        ) from error
+
+
 class _LitertEngine(Engine):
     def __init__(
         self,
@@ -63,7 +76,9 @@ class _LitertEngine(Engine):
         self._signature(model, model.entries[stage])
 
     def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
-        outputs = self._signature(model, model.entries[spec.name])(**inputs)
+        signature = self._signature(model, model.entries[spec.name])
+        with _refused(model):
+            outputs = signature(**inputs)
         return {tensor.name: outputs[tensor.name] for tensor in spec.outputs}
 
     def _signature(self, model: ModelFile, entry: str) -> Any:  # noqa: ANN401  (untyped upstream)
@@ -71,7 +86,8 @@ class _LitertEngine(Engine):
         if key not in self._signatures:
             if model.path not in self._interpreters:
                 self._interpreters[model.path] = self._interpreter(model)
-            self._signatures[key] = self._interpreters[model.path].get_signature_runner(entry)
+            with _refused(model):  # it takes the memory that the signature needs
+                self._signatures[key] = self._interpreters[model.path].get_signature_runner(entry)
         return self._signatures[key]
 
     def _interpreter(self, model: ModelFile) -> Interpreter:

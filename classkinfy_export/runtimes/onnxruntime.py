@@ -102,7 +102,14 @@ class _OnnxEngine(Engine):
 
     def _run(self, model: ModelFile, spec: StageSpec, inputs: dict[str, Array]) -> dict[str, Array]:
         names = [tensor.name for tensor in spec.outputs]
-        values = self._session(model).run(names, inputs)
+        session = self._session(model)
+        try:
+            values = session.run(names, inputs)
+        except Exception as error:  # its exceptions share no base class
+            raise BundleError(
+                f"ONNX Runtime cannot run {model.path}: {error}",
+                hint="where memory ran out, close other programs",
+            ) from error
         return dict(zip(names, values, strict=True))
 
     def _session(self, model: ModelFile) -> onnxruntime.InferenceSession:

@@ -157,6 +157,18 @@ def _key(paths: list[str], size: WorkingSize, hair_removal: bool) -> str:
     return digest.hexdigest()[:16]
 
 
+def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Make an array on the disk, with the place that it takes.
+
+    Without, a disk that is full is told of by a signal that ends the process.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with files.named(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _fill(
     folder: Path,
     paths: list[str],
@@ -166,9 +178,7 @@ def _fill(
     progress: Progress | None,
 ) -> None:
     arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=one.dtype, shape=(len(paths), *one.shape)
-        )
+        name: _array(folder / f"{name}.npy", (len(paths), *one.shape), one.dtype)
         for name, one in keep.sample.items()
     }
     capture = Capture(height=size.height, width=size.width)

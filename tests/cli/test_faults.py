@@ -1,0 +1,191 @@
+"""A disk that is full or read-only, and memory that runs out: one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from listing import listing
+from typer.testing import CliRunner
+
+from classkinfy_export.bundle import writer
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.cli import terminal
+from classkinfy_export.taxonomy import DISCLAIMER
+
+COMMAND = Path(sys.executable).with_name("classkinfy")
+SMALL = ("--set", "working_size={height: 96, width: 128}")
+NETWORK = "classifier.network={architecture: test_efficientnet, weights: none, input_size: 64}"
+FULL = ("No space left on device", "free some, or write elsewhere")
+LOCKED = ("Read-only file system", "write elsewhere")
+
+Classkinfy = Callable[..., Any]
+Disk = Callable[[int], Path]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """Make a disk of so many KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mounted(kib: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", folder]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            pytest.skip("no disk of its own size may be mounted here: that takes root")
+        return folder
+
+    yield mounted
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def lock(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+
+def conversion(weights: Path, out: Path) -> list[object]:
+    """Of weights alone, which takes no time."""
+    given = ["--classifier", weights / "classifier.safetensors"]
+    given += ["--grader", f"mel={weights / 'grader_mel.safetensors'}"]
+    given += ["--screen", weights / "screen.safetensors"]
+    given += [*SMALL, "--set", "formats=[pytorch]", "--set", "golden=false"]
+    return ["export", *given, "--out", out, "--overwrite"]
+
+
+def fill(disk: Path, leave_kib: int) -> None:
+    """Leave so much place."""
+    free = shutil.disk_usage(disk).free
+    (disk / "other").write_bytes(bytes(free - leave_kib * 1024))
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.ckb"])
+def test_an_export_that_finds_no_place_keeps_the_old_bundle(
+    name: str, weights: Path, classkinfy: Classkinfy, disk: Disk
+) -> None:
+    folder = disk(4096)
+    export = conversion(weights, folder / name)
+    assert classkinfy(*export).exit_code == 0
+    before = Bundle.open(folder / name).sha256
+    fill(folder, leave_kib=100)
+    classkinfy(*export, "--set", "name=new").refused(*FULL, folder / name)
+    lock(folder)
+    classkinfy(*export, "--set", "name=new").refused(*LOCKED, f".{name}.")
+    assert listing(folder) == sorted([name, "other"])
+    assert Bundle.open(folder / name).sha256 == before
+
+
+def test_a_quantisation_that_finds_no_place_leaves_nothing(
+    weights: Path, lesions: Path, classkinfy: Classkinfy, disk: Disk, tmp_path: Path
+) -> None:
+    folder, bundle = disk(200), tmp_path / "bundle"
+    assert classkinfy(*conversion(weights, bundle)).exit_code == 0
+    options = ("--calibration", lesions, "--set", "calibration.images=4")
+    quantize = ("quantize", bundle, *options, "--out", folder / "new")
+    classkinfy(*quantize).refused(*FULL, folder / "new")
+    assert listing(folder) == []
+    lock(folder)
+    classkinfy(*quantize).refused(*LOCKED)
+
+
+@pytest.mark.parametrize(("kib", "place"), [(300, "pixels_64.npy"), (1100, "run")])
+def test_a_training_that_finds_no_place_goes_on_where_there_is_some(
+    kib: int, place: str, lesions: Path, classkinfy: Classkinfy, disk: Disk
+) -> None:
+    # The first for decoded pixels, which are mapped into memory; the second for a checkpoint.
+    folder = disk(kib)
+    short = ("--set", "classifier.fit.epochs=1", "--set", "graders.fit.epochs=1")
+    options = (*SMALL, "--set", NETWORK, *short, "--set", "taxonomy.graded=[mel]")
+    train = ("train", "train/smoke.yaml", "--data", lesions, *options, "--out", folder / "run")
+    classkinfy(*train).refused(*FULL, place)
+    kept = {path: path.read_bytes() for path in (folder / "run").glob("*.*")}
+    assert kept
+    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+    assert classkinfy(*train).exit_code == 0
+    assert {path: path.read_bytes() for path in kept} == kept
+    lock(folder)
+    other = (*train[:-1], folder / "other")
+    classkinfy(*other).refused(*LOCKED)
+
+
+def test_a_bundle_that_finds_no_place_in_an_app_or_for_a_signature_is_as_it_was(
+    bundle: Path, classkinfy: Classkinfy, disk: Disk, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    assert classkinfy("keygen", key).exit_code == 0
+    folder = disk(2 * sum(path.stat().st_size for path in bundle.rglob("*")) // 1024)
+    archive = folder / "bundle.ckb"
+    writer.pack(bundle, archive)
+    before = archive.read_bytes()
+    classkinfy("sign", archive, "--key", key).refused(*FULL, archive)
+    classkinfy("embed", bundle, "--android", folder / "app").refused(*FULL, "classkinfy.ckb")
+    assert archive.read_bytes() == before
+    assert not any(path.is_file() for path in (folder / "app").rglob("*"))
+    lock(folder)
+    classkinfy("sign", archive, "--key", key).refused(*LOCKED)
+    classkinfy("embed", bundle, "--android", folder / "other").refused(*LOCKED)
+    assert archive.read_bytes() == before
+
+
+def test_photos_are_answered_where_nothing_can_be_written(
+    bundle: Path, photo: Path, classkinfy: Classkinfy, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = disk(16384)
+    shutil.copytree(bundle, folder / "bundle")
+    lock(folder)
+    with monkeypatch.context() as nowhere:
+        nowhere.setattr(tempfile, "tempdir", str(folder))
+        ran = classkinfy("predict", folder / "bundle", photo)
+    assert ran.exit_code == 0
+    assert DISCLAIMER in ran.stdout
+
+
+def allocate_bytes() -> object:
+    return bytearray(1 << 62)
+
+
+def allocate_tensor() -> object:
+    return torch.empty(1 << 50)
+
+
+@pytest.mark.parametrize("allocate", [allocate_bytes, allocate_tensor])
+def test_memory_that_runs_out_is_one_line(
+    allocate: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(terminal, "_fail", told.append)
+    app = typer.Typer(cls=terminal.Group)
+    app.callback()(lambda: None)
+    app.command("work")(lambda: allocate() and None)
+    assert CliRunner().invoke(app, ["work"], catch_exceptions=False).exit_code == 2
+    (line,) = told
+    assert line.startswith("memory ran out")
+
+
+def test_a_runtime_without_memory_is_one_line(trunk_bundle: Path, photo: Path) -> None:
+    told = []
+    for mb in (150, 200, 230, 260, 2000):
+
+        def bound(mb: int = mb) -> None:
+            resource.setrlimit(resource.RLIMIT_AS, (mb * 10**6, mb * 10**6))
+
+        command = [COMMAND, "predict", trunk_bundle, photo]
+        ran = subprocess.run(command, preexec_fn=bound, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            assert ran.returncode == 2
+            assert ran.stderr.splitlines()[-1].startswith("error: "), ran.stderr
+            assert "Traceback" not in ran.stderr
+        told.append(ran.returncode)
+    assert told[0] == 2
+    assert told[-1] == 0
