@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -69,6 +71,38 @@ def test_it_answers_what_it_has_begun_and_then_ends(
     assert process.returncode == 0
     assert DISCLAIMER in out
     assert (tmp_path / "answers.db").stat().st_size > 0
+
+
+def test_what_it_has_answered_is_on_record_after_it_was_killed(
+    trunk_bundle: Path, lesions: list[Path], tmp_path: Path
+) -> None:
+    database, photo = tmp_path / "answers.db", lesions[0].read_bytes()
+    answered: dict[str, object] = {}
+    for moment in (0.0, 0.11, 0.23):
+        before = len(answered)
+        with server(trunk_bundle, "--record", f"sqlite:///{database}") as (process, url):
+
+            def ask(url: str = url) -> None:
+                with suppress(httpx.TransportError):  # until it is killed
+                    while True:
+                        told = httpx.post(f"{url}/v1/predict", files={"image": photo}).json()
+                        answered[told["id"]] = told["probabilities"]
+
+            asking = [threading.Thread(target=ask) for _ in range(2)]
+            for one in asking:
+                one.start()
+            until = time.monotonic() + 20
+            while len(answered) == before:
+                assert time.monotonic() < until
+            time.sleep(moment)
+            process.kill()
+            for one in asking:
+                one.join()
+    with closing(sqlite3.connect(database)) as opened:
+        kept = dict(opened.execute("SELECT id, result FROM predictions"))
+    assert answered.keys() <= kept.keys()
+    assert all(json.loads(kept[name])["probabilities"] == answered[name] for name in answered)
+    assert len(kept) - len(answered) <= 2 * 3, "but for those whose answer was on its way"
 
 
 @pytest.mark.parametrize(
