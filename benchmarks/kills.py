@@ -31,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ class Place:
         self.training = self._train()
         self.training_s = unharmed(self.training)
         shutil.move(root / "runs" / "run", self.reference)
+
+    def make(self) -> None:
+        """Make what the jobs with bundles are given."""
         for name, out in (("old", self.old), ("new", self.new)):
             done("export", self.reference, *EXPORT, "--set", f"name={name}", "--out", out)
         done("keygen", self.key)
@@ -91,6 +95,19 @@ class Place:
 
     def _train(self) -> Job:
         run = self.root / "runs" / "run"
+        before: set[tuple[Path, int]] = set()
+
+        def files() -> set[tuple[Path, int]]:
+            with suppress(FileNotFoundError):  # a temporary one
+                return {(path, path.stat().st_mtime_ns) for path in run.rglob("*")}
+            return set()
+
+        def prepare(number: int) -> None:
+            before.clear()
+            before.update(files())
+
+        def begun() -> bool:
+            return files() != before
 
         def finished(of: Path) -> dict[str, bytes]:
             return {p.name: p.read_bytes() for p in of.glob("[!.]*") if p.is_file()}
@@ -108,7 +125,7 @@ class Place:
             return same
 
         command = ["train", "train/smoke.yaml", "--data", self.data, *TRAIN, "--out", run]
-        return Job("train", command, lambda number: None, run.exists, check, ended)
+        return Job("train", command, prepare, begun, check, ended)
 
     def jobs(self) -> Iterator[Job]:
         """Give the jobs that make bundles."""
@@ -218,6 +235,8 @@ def serve(place: Place, kills: int, draw: random.Random) -> Found:
 
 def run(root: Path, wanted: list[str], kills: int, seed: int) -> Iterator[Found]:
     place, draw = Place(root), random.Random(seed)
+    if set(wanted) - {"train"}:
+        place.make()
     if "serve" in wanted:
         yield serve(place, kills, draw)
     for job in place.jobs():
