@@ -157,7 +157,7 @@ def _key(paths: list[str], size: WorkingSize, hair_removal: bool) -> str:
     return digest.hexdigest()[:16]
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
     """Make an array on the disk, with the place that it takes.
 
     Without, a disk that is full is told of by a signal that ends the process.
