@@ -85,7 +85,7 @@ def main(root: Path, port: int) -> None:
     classkinfy("export", run, *recipe, *plain, "--out", bundle)
     classkinfy("verify", bundle, "--images", root / "lesions", "--limit", 4)
     runtimes = ("--runtimes", "onnxruntime,litert", "--threads", "1")
-    classkinfy("bench", bundle, *runtimes, "--n", 2, "--warmup", 0, "--rounds", 1)
+    classkinfy("bench", bundle, *runtimes, "--n", 3, "--warmup", 0, "--rounds", 1)
     classkinfy("report", bundle, "--out", root / "report.html")
     classkinfy("keygen", key)
     classkinfy("sign", bundle, "--key", key)

@@ -109,11 +109,11 @@ class Group(typer.core.TyperGroup):
 
 @contextmanager
 def _caches() -> Iterator[None]:
-    """Give libraries a folder for their caches, of fonts and kernels, that goes with the process.
+    """Give libraries a folder for their caches, of fonts, kernels and settings, that goes with the process.
 
     They would be left in HOME, and in the folder of temporary files. Where one is set, it stays.
     """
-    unset = {"MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR"} - os.environ.keys()
+    unset = {"MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "KERAS_HOME"} - os.environ.keys()
     with ExitStack() as stack:
         with suppress(OSError):  # nowhere to write: then nothing is kept
             made = tempfile.TemporaryDirectory(prefix="classkinfy.", ignore_cleanup_errors=True)
