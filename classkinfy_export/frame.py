@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from classkinfy_export import layouts, resampling
 from classkinfy_export.contract import Capture
@@ -152,7 +152,9 @@ def choose(images: Sequence[Path], most: int | None) -> list[Path]:
 
 def _check_scans(image: Image.Image, name: str) -> None:
     """Refuse a JPEG of so many passes over its pixels that decoding would not end."""
-    if image.format not in ("JPEG", "MPO") or image.fp is None:
+    if image.format not in ("JPEG", "MPO") or not isinstance(image, ImageFile.ImageFile):
+        return
+    if image.fp is None:
         return
     position = image.fp.tell()
     image.fp.seek(0)

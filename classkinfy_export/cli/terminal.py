@@ -109,7 +109,7 @@ class Group(typer.core.TyperGroup):
 
 @contextmanager
 def _caches() -> Iterator[None]:
-    """Give libraries a folder for their caches, of fonts, kernels and settings, that goes with the process.
+    """Give libraries a folder for caches of fonts, kernels, settings, that goes with the process.
 
     They would be left in HOME, and in the folder of temporary files. Where one is set, it stays.
     """
