@@ -329,7 +329,7 @@ def load(name: str | Path, kind: type[_Recipe], overrides: tuple[str, ...] = ())
     if not isinstance(content, dict):
         raise RecipeError(
             f"recipe {path} must hold keys and values, not {reprlib.repr(content)}",
-            hint="see the shipped train/*.yaml and export/*.yaml",
+            hint="correct it there",
         )
     return parse(content, kind, str(path), overrides)
 
