@@ -150,7 +150,7 @@ def choose(images: Sequence[Path], most: int | None) -> list[Path]:
     return [images[i * len(images) // most] for i in range(most)]
 
 
-def _check_scans(image: Image.Image, name: str) -> None:
+def _check_scans(image: ImageFile.ImageFile, name: str) -> None:
     """Refuse a JPEG of so many passes over its pixels that decoding would not end."""
     if image.format not in ("JPEG", "MPO") or not isinstance(image, ImageFile.ImageFile):
         return

@@ -241,7 +241,7 @@ class Manifest(Document):
     def from_bytes(cls, data: bytes, source: str) -> Self:
         """Parse and check. Raises BundleError with the first problem in one line."""
         try:
-            content = json.loads(data)
+            content = json.loads(data.decode())  # of bytes it would take halved pairs
         except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"{source} is not JSON: {brief(str(error))}", hint="export it again"

@@ -255,7 +255,7 @@ class _Zip:
             raise
         except Exception as error:  # zipfile raises whatever a broken archive makes it
             raise IntegrityError(
-                f"{brief(name)} in the archive is damaged: {error}",
+                f"{brief(name)} in the archive is damaged: {brief(str(error))}",
                 hint="copy the bundle again, or export it again",
             ) from error
 

@@ -281,7 +281,7 @@ def from_bytes(data: bytes, source: str) -> Checkpoint:
         state = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
         seal, _, header = json.loads(data[8 : 8 + length])["__metadata__"][_HEADER].partition("\n")
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{source} is not a checkpoint of this toolkit, or is damaged: {brief(str(error))}",
             hint="give a .safetensors file that 'classkinfy train' wrote, or an origin .pth",

@@ -174,6 +174,23 @@ def test_a_manifest_is_never_more_than_its_bound(folder: Path) -> None:
     refused(folder, "bytes, which no bundle needs")
 
 
+def test_half_a_character_is_refused_however_it_is_written(folder: Path) -> None:
+    text = (folder / MANIFEST).read_bytes()
+    for half in (b"\\ud800", b"\xed\xa0\x80"):
+        (folder / MANIFEST).write_bytes(text.replace(b'"tiny"', b'"' + half + b'"', 1))
+        refused(folder, "half a character|is not JSON")
+
+
+def test_a_member_under_another_name_than_its_own_is_refused_briefly(archive: Path) -> None:
+    data = archive.read_bytes()
+    at = data.index(b"PK\x03\x04")
+    length = int.from_bytes(data[at + 26 : at + 28], "little")
+    name = data[at + 30 : at + 30 + length]
+    wrong = data[: at + 26] + (60_000).to_bytes(2, "little") + data[at + 28 : at + 30]
+    archive.write_bytes(wrong + name + b"\xff" * (60_000 - length) + data[at + 30 + length :])
+    refused(archive, "is not a bundle|is damaged|is missing")
+
+
 def test_what_is_refused_names_no_more_than_can_be_read() -> None:
     with pytest.raises(BundleError) as raised:
         Manifest.from_bytes(json.dumps({"k" * 10**6: 1}).encode(), "manifest.json")

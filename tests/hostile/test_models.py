@@ -240,6 +240,13 @@ def test_a_header_longer_than_the_file_is_refused(length: int) -> None:
     advised(told)
 
 
+def test_a_header_of_nothing_is_refused() -> None:
+    header = b'{"__metadata__":null}'
+    with pytest.raises(CheckpointError, match="not a checkpoint") as told:
+        checkpoint.from_bytes(len(header).to_bytes(8, "little") + header, "case")
+    advised(told)
+
+
 def pth(path: Path, content: object) -> Path:
     torch.save(content, path)
     return path
