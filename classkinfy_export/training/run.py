@@ -187,8 +187,7 @@ class _Job:
             train = self._rows("train")
             profiles = screen.fit(features[train], self.labels[train], len(taxonomy.classes))
             info = self._info(role="screen", screen_version=SCREEN_VERSION)
-            fitted = checkpoint.rounded(info, profiles)
-            files.write(path, checkpoint.to_bytes(fitted))
+            fitted = _kept(path, checkpoint.rounded(info, profiles))
         assert isinstance(fitted.module, Profiles)
         probabilities = screen.predict(fitted.module, features)
         figures = {
@@ -298,9 +297,7 @@ class _Job:
             pooling=Pooling(screen_sha256=profiles.sha256, screen_weight=found.screen_weight),
             weights_dtype=self.recipe.weights_dtype,
         )
-        trained = checkpoint.rounded(info, network)
-        files.write(self.out / folder.CLASSIFIER, checkpoint.to_bytes(trained))
-        return trained
+        return _kept(self.out / folder.CLASSIFIER, checkpoint.rounded(info, network))
 
     def graders(
         self,
@@ -335,7 +332,7 @@ class _Job:
                 diagnosis=dx,
                 weights_dtype=self.recipe.weights_dtype,
             )
-            files.write(path, checkpoint.to_bytes(checkpoint.rounded(info, network)))
+            network = _kept(path, checkpoint.rounded(info, network)).module
         task.forget(self._log(f"grader_{dx}"))
         return self._graded(network, levels, labels, parts)
 
@@ -379,7 +376,7 @@ class _Job:
                     trunk_sha256=classifier.sha256,
                     screen_version=SCREEN_VERSION,
                 )
-                files.write(paths[dx], checkpoint.to_bytes(checkpoint.rounded(info, head)))
+                own[dx] = _kept(paths[dx], checkpoint.rounded(info, head)).module
         task.forget(self._log("graders"))
         figures = {}
         for dx, head in own.items():
@@ -468,6 +465,15 @@ class _Job:
             chunks.append(task.predict(embed, levels[first : first + 256]).numpy())
             self.report("measuring the classifier", min(first + 256, len(levels)), len(levels))
         return np.concatenate(chunks)
+
+
+def _kept(path: Path, made: Checkpoint) -> Checkpoint:
+    """Keep a checkpoint, and return it as it is read: a run that goes on reads it, too.
+
+    Of weights that lie otherwise in memory, answers differ in their last bit.
+    """
+    files.write(path, checkpoint.to_bytes(made))
+    return checkpoint.load(path)
 
 
 class _Embedding(nn.Module):

@@ -173,6 +173,22 @@ def test_an_unfinished_run_is_continued_and_a_foreign_one_is_left_alone(
         train(other, [data], run)
 
 
+def test_a_run_that_goes_on_from_its_checkpoints_tells_the_same_figures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They are read where they were made, too; of other memory, last bits of answers differ.
+    path = write(tmp_path / "train.yaml", TRAIN % TRUNK)
+    recipe = recipes.load(path, recipes.TrainRecipe, ("classifier.fit.epochs=1",))
+    read: list[str] = []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda path: read.append(path.name) or load(path))
+    whole = train(recipe, [data], tmp_path / "run")
+    made = list(read)
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert train(recipe, [data], tmp_path / "run") == whole
+    assert read[len(made) :] == made
+
+
 @pytest.mark.parametrize("stopped_at", ["calibration.fit", "heads.take"])
 def test_a_run_that_was_stopped_before_it_kept_what_it_trained_does_not_train_it_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: str
