@@ -17,6 +17,7 @@ from typing import Any
 import mutation
 import numpy as np
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from fuzzed import Made, Reader
 
 from classkinfy_export import frame, recipes
@@ -31,6 +32,8 @@ from classkinfy_export.taxonomy import Taxonomy
 
 ROOT = Path(__file__).parent.parent
 CAPTURE = Capture(height=45, width=60)
+KEY = ec.derive_private_key(0xC1A55, ec.SECP256R1())
+"""The same in every run, so that its cases are."""
 
 
 class Memory:
@@ -81,9 +84,15 @@ def _small(bundle: Path, folder: Path) -> dict[str, bytes]:
         (small / path).write_text(path)
     (small / "MODEL_CARD.md").write_text("# A card")
     writer.seal(small, whole.model_copy(update={"files": writer.pin(small)}))
-    key = folder / "key.pem"
-    signature.generate(key)
-    signed = writer.sign(Bundle.open(small), key)
+    private = folder / "key.pem"
+    private.write_bytes(
+        KEY.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    signed = writer.sign(Bundle.open(small), private)
     writer.add_evidence(signed, "parity", {"images": 1})
     return {
         path.relative_to(small).as_posix(): path.read_bytes()
@@ -195,11 +204,9 @@ def signed(bundle: Path, folder: Path) -> Reader:
 
 def key(bundle: Path, folder: Path) -> Reader:
     path = folder / "case.pem"
-    public = signature.generate(folder / "key.pem").read_bytes()
-    loaded = serialization.load_pem_public_key(public)
-    der = loaded.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    kind = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = KEY.public_key().public_bytes(serialization.Encoding.PEM, kind)
+    der = KEY.public_key().public_bytes(serialization.Encoding.DER, kind)
 
     def case(rng: random.Random) -> bytes:
         if rng.random() < 0.5:
