@@ -20,6 +20,10 @@ def load(data: bytes | str) -> Any:  # noqa: ANN401  (whatever YAML holds)
     """
     try:
         return yaml.safe_load(data.decode() if isinstance(data, bytes) else data)
-    except (AttributeError, LookupError, RecursionError, TypeError, yaml.YAMLError) as error:
-        # Of a tag on a value that it does not fit, PyYAML raises what Python makes of it.
+    except (
+        *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError),
+        yaml.YAMLError,
+    ) as error:
+        # Of a tag on a value that it does not fit, or of a character that is none, PyYAML raises
+        # what Python makes of it.
         raise ValueError(brief(str(error) or type(error).__name__)) from error

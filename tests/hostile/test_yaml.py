@@ -31,6 +31,12 @@ def test_a_value_that_its_tag_does_not_fit_is_no_yaml(tag: str) -> None:
         safe_yaml.load(f"a: {tag}")
 
 
+def test_an_escape_beyond_all_characters_is_no_yaml() -> None:
+    for digits in ("99999999", "00110000"):
+        with pytest.raises(ValueError, match=r"\w"):
+            safe_yaml.load(f'a: "\\U{digits}"')
+
+
 def test_keys_merged_from_aliases_of_aliases_are_not_multiplied() -> None:
     laughs = next(text for text in mutation.YAML if "<<: [*a0" in text)
     assert safe_yaml.load(laughs)["a11"] == {"x": 1}
