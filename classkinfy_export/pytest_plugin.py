@@ -9,6 +9,7 @@ Everything runs once, when tests are collected; then each test tells what was fo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from classkinfy_export.reporting.junit import Check
 
 
+_TRUSTED = "CLASSKINFY_TRUSTED"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options; without ``--classkinfy-bundle`` nothing is added to a run."""
     group = parser.getgroup("classkinfy", "parity of an exported bundle")
@@ -26,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--classkinfy-images", type=Path, metavar="DIR", help="Photos.")
     group.addoption("--classkinfy-limit", type=int, metavar="N", help="At most so many photos.")
     group.addoption("--classkinfy-runtimes", metavar="NAMES", help="Comma-separated.")
+    group.addoption(
+        "--classkinfy-trusted",
+        type=Path,
+        action="append",
+        metavar="KEYS",
+        help=f"A public key, or a folder of them, to have signed it; {_TRUSTED} says it, too.",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,16 +59,26 @@ def _checks(config: pytest.Config, path: Path) -> Iterator[Check]:
 
     images: Path | None = config.getoption("--classkinfy-images")
     runtimes: str | None = config.getoption("--classkinfy-runtimes")
+    told: list[Path] | None = config.getoption("--classkinfy-trusted")
+    trusted = told or [Path(p) for p in os.environ.get(_TRUSTED, "").split(os.pathsep) if p]
     try:
         found = list_images(images) if images is not None else []
         report = verify(
-            Bundle.open(path),
+            Bundle.open(path, _keys(trusted)),
             choose(found, config.getoption("--classkinfy-limit")),
             names=[name.strip() for name in runtimes.split(",")] if runtimes else None,
         )
     except ClasskinfyError as error:
         raise pytest.UsageError(str(error)) from error
     yield from checks(report)
+
+
+def _keys(trusted: list[Path]) -> tuple[str, ...]:
+    if not trusted:  # without, what reads keys is not needed
+        return ()
+    from classkinfy_export.bundle import signature
+
+    return signature.read_trusted(trusted)
 
 
 class _Bundle(pytest.Collector):

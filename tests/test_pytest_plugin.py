@@ -11,8 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import numpy_helper
+from tiny_bundle import make_bundle
 
-from classkinfy_export.bundle import writer
+from classkinfy_export.bundle import signature, writer
 from classkinfy_export.bundle.reader import Bundle
 
 
@@ -75,6 +76,20 @@ def test_only_the_gate_of_what_is_wrong_fails(
     assert "onnxruntime.fp32.staged[preprocessing: screen]" in failed
     assert not any("fused" in str(name) or "prepare" in str(name) for name in failed)
     assert "preliminary: " in text
+
+
+@pytest.mark.parametrize("told", ["option", "variable"])
+def test_a_bundle_that_nobody_signed_is_not_verified_where_keys_are_trusted(
+    told: str, tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = signature.generate(tmp_path / "key.pem")
+    option = ("--classkinfy-trusted", public) if told == "option" else ()
+    if told == "variable":
+        monkeypatch.setenv("CLASSKINFY_TRUSTED", str(public))
+    bundle = make_bundle(tmp_path / "bundle").path
+    code, text, _ = run(empty, "--classkinfy-bundle", bundle, *option)
+    assert code == 4, text
+    assert "is not signed, and 1 keys are trusted" in text
 
 
 def test_a_runtime_that_was_asked_for_and_did_not_run_fails(

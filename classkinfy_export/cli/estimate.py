@@ -26,6 +26,7 @@ def command(
     threads: Annotated[
         int, typer.Option(min=1, help="On a phone's large cores, where it has so many.")
     ] = 1,
+    trusted: terminal.Trusted = None,
     json: terminal.Json = False,
 ) -> None:
     """Estimate latency on phones' CPUs without a phone, from what others published of theirs.
@@ -35,7 +36,10 @@ def command(
     Example: [bold]classkinfy estimate bundle --phones mine.yaml --threads 4[/]
     """
     result = estimate(
-        Bundle.open(bundle), terminal.names(phones), precision=precision, threads=threads
+        Bundle.open(bundle, terminal.trusted(trusted)),
+        terminal.names(phones),
+        precision=precision,
+        threads=threads,
     )
     if json:
         terminal.emit(result.model_dump(mode="json"))

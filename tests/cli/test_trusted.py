@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from tiny_bundle import make_bundle
 
 from classkinfy_export.bundle import signature, writer
+from classkinfy_export.cli.app import app
 
 Classkinfy = Callable[..., Any]
 
@@ -18,6 +20,7 @@ VERBS = {
     "inspect": (),
     "verify": (),
     "bench": (),
+    "estimate": (),
     "report": (),
     "predict": ("photo.jpg",),
     "explain": ("photo.jpg",),
@@ -27,6 +30,20 @@ VERBS = {
     "embed": ("--web", "out"),
     "serve": (),
 }
+
+
+OPENS_TO_SIGN = "sign"
+"""The verb for what nobody has signed yet."""
+
+
+def test_no_verb_that_opens_a_bundle_is_left_out() -> None:
+    given = {
+        verb: {param.name for param in command.params}
+        for verb, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+    }
+    opening = {verb for verb, names in given.items() if names & {"bundle", "target"}}
+    assert opening - {OPENS_TO_SIGN} == VERBS.keys()
+    assert all("trusted" in given[verb] for verb in VERBS)
 
 
 @pytest.fixture
