@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ MAX_SCANS = 100
 """Of a JPEG; a progressive one has ten."""
 _SCAN = b"\xff\xda"
 """Begins one; in a scan's data there is a zero after 0xff."""
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+"""Of a JPEG, that the length of what belongs to it follows; reserved ones are skipped in a scan."""
+_END = b"\xd9"
 _DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 """What Pillow's parsers raise of metadata that is none."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000")
@@ -158,12 +162,26 @@ def _check_scans(image: ImageFile.ImageFile, name: str) -> None:
         return
     position = image.fp.tell()
     image.fp.seek(0)
-    scans = image.fp.read().count(_SCAN)
+    data = image.fp.read()
     image.fp.seek(position)
+    # All that may begin one is soon counted, and of most photos is few enough.
+    scans = data.count(_SCAN) if data.count(_SCAN) <= MAX_SCANS else _scans(data)
     if scans > MAX_SCANS:
         raise ImageError(
             f"{name} has {scans} scans, more than {MAX_SCANS}", hint="save the photo again"
         )
+
+
+def _scans(data: bytes) -> int:
+    """Count a JPEG's scans as its decoder meets them: not of thumbnails, nor of what is behind it.
+
+    Phones put a video there, or more pictures.
+    """
+    count, at = 0, 0
+    while (found := _MARKER.search(data, at)) and found[1] != _END:
+        count += found[0] == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return count
 
 
 def _to_rgb(image: Image.Image, name: str) -> Pixels:

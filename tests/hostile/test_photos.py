@@ -51,6 +51,37 @@ def test_a_jpeg_of_many_passes_is_decoded_as_pillow_does(count: int) -> None:
     np.testing.assert_array_equal(frame.decode(data), oracle.by_pillow(data))
 
 
+def test_a_phones_photo_with_a_video_behind_it_is_its_photo() -> None:
+    data = oracle.encoded(picture(), "JPEG", progressive=True)
+    video = np.random.default_rng(0).bytes(2**23)
+    assert video.count(SCAN) > frame.MAX_SCANS
+    np.testing.assert_array_equal(frame.decode(data + video), oracle.by_pillow(data))
+
+
+def test_pictures_in_a_photos_metadata_and_behind_it_are_not_counted() -> None:
+    small = oracle.encoded(picture().resize((16, 12)), "JPEG", progressive=True)
+    told = b"\xff\xee" + struct.pack(">H", 2 + 12 * len(small)) + 12 * small
+    data = oracle.encoded(picture(), "JPEG", progressive=True)
+    data = data[:2] + told + data[2:] + 12 * data
+    assert data.count(SCAN) > frame.MAX_SCANS
+    np.testing.assert_array_equal(frame.decode(data), oracle.by_pillow(data))
+
+
+def test_scans_are_counted_behind_what_only_looks_like_an_end() -> None:
+    data = with_scans(200)
+    comment = b"\xff\xfe" + struct.pack(">H", 4) + b"\xff\xd9"
+    for fill in (b"", b"\xff\xff", b"\xff\x00\x00"):
+        with pytest.raises(ImageError, match="200 scans"):
+            frame.decode(data[:2] + comment + fill + data[2:])
+
+
+def test_scans_are_not_hidden_in_the_length_of_a_marker_that_has_none() -> None:
+    data = with_scans(1000)
+    second = data.index(SCAN, data.index(SCAN) + 2)
+    with pytest.raises(ImageError, match="1000 scans"):
+        frame.decode(data[:second] + b"\xff\x02\xff\xff" + data[second:])
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("after", [zipped(), b"<script>alert(1)</script>", b"%PDF-1.4\n"])
 def test_a_photo_that_is_something_else_as_well_is_its_photo_alone(form: str, after: bytes) -> None:
