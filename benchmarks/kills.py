@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import shutil
 import socket
@@ -261,6 +262,7 @@ def main() -> None:
     )
     broken = []
     with tempfile.TemporaryDirectory(prefix="kills.") as root:
+        os.environ["TMPDIR"] = root  # what is killed leaves a folder for caches
         for found in run(Path(root), given.jobs.split(","), given.kills, given.seed):
             rows[found.job] = found.row()
             broken += [f"{found.job}: {text}" for text in found.broken]

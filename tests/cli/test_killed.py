@@ -21,6 +21,14 @@ from classkinfy_export.bundle.reader import Bundle
 COMMAND = Path(sys.executable).with_name("classkinfy")
 GIVE_UP_S = 90
 
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is killed leaves a folder for caches.
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+
+
 Seeds = pytest.mark.parametrize("seed", range(3))
 
 

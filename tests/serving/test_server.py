@@ -74,8 +74,9 @@ def test_it_answers_what_it_has_begun_and_then_ends(
 
 
 def test_what_it_has_answered_is_on_record_after_it_was_killed(
-    trunk_bundle: Path, lesions: list[Path], tmp_path: Path
+    trunk_bundle: Path, lesions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what is killed leaves a folder for caches
     database, photo = tmp_path / "answers.db", lesions[0].read_bytes()
     answered: dict[str, object] = {}
     for moment in (0.0, 0.11, 0.23):
