@@ -189,7 +189,7 @@ class TrainRecipe(FiniteDocument):
     split: SplitRecipe = SplitRecipe()
     classifier: ClassifierRecipe = ClassifierRecipe()
     graders: GraderRecipe = GraderRecipe()
-    weights_licence: str = "CC-BY-NC-4.0"
+    weights_licence: str = Field("CC-BY-NC-4.0", min_length=1)
     """SPDX identifier of the weights' licence; HAM10000's data make it CC-BY-NC-4.0."""
     weights_dtype: WeightsDtype = "float32"
     """What networks are kept in. They are rounded to it before anything is measured of them."""
@@ -259,7 +259,7 @@ class ExportRecipe(FiniteDocument):
     pipeline_outputs: tuple[Literal["clean", "lesion_mask", "features"], ...] = ()
     golden: bool = True
     parity: ParityRecipe = ParityRecipe()
-    weights_licence: str | None = None
+    weights_licence: str | None = Field(None, min_length=1)
     """Only for checkpoints that do not carry their own."""
 
     @model_validator(mode="after")

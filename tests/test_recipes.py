@@ -103,3 +103,13 @@ def test_a_precision_that_is_known_to_be_bad_is_refused_with_the_reason(
         assert fragment in message
     with pytest.raises(RecipeError, match=r"precisions\.0: Input should be 'fp32'"):
         recipes.parse({"precisions": ["int4"]}, ExportRecipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("export/mobile.yaml", ExportRecipe), ("train/smoke.yaml", TrainRecipe)]
+)
+def test_a_licence_that_says_nothing_is_refused_before_any_work(
+    name: str, kind: type[ExportRecipe] | type[TrainRecipe]
+) -> None:
+    with pytest.raises(RecipeError, match="weights_licence"):
+        recipes.load(name, kind, ("weights_licence=''",))
