@@ -37,8 +37,8 @@ SBOM = "sbom.cdx.json"
 """The bill of materials. Bundles made before it was there have none."""
 PIPELINE = "pipeline"
 
-_HALVED = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Half of a pair in UTF-16. Manifests are written in UTF-8, and have no escapes of that kind."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""What may be half of a pair in UTF-16, or a whole one's, or a backslash and a word."""
 _Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -246,9 +246,13 @@ class Manifest(Document):
             raise BundleError(
                 f"{source} is not JSON: {brief(str(error))}", hint="export it again"
             ) from error
-        if _HALVED.search(data):
-            # Python would read it, and could not print it.
-            raise BundleError(f"{source} holds half a character", hint="export it again")
+        if _SURROGATE.search(data):
+            try:
+                json.dumps(content, ensure_ascii=False).encode()
+            except UnicodeEncodeError:  # Python reads it, and could not print it
+                raise BundleError(
+                    f"{source} holds half a character", hint="export it again"
+                ) from None
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise BundleError(

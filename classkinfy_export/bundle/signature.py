@@ -174,17 +174,17 @@ def read_public(path: Path) -> str:
 
 
 def read_trusted(paths: Iterable[Path]) -> tuple[str, ...]:
-    """Read public keys to trust: files, and all ``*.pem`` of folders.
+    """Read public keys to trust: files, and all ``*.pub.pem`` of folders.
 
     Raises:
         ClasskinfyError: a folder without keys, which would trust nobody; or as ``read_public``.
     """
     keys: list[str] = []
     for path in paths:
-        files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+        files = sorted(path.glob("*.pub.pem")) if path.is_dir() else [path]
         if not files:
             raise ClasskinfyError(
-                f"trusted keys: {path} holds no *.pem",
+                f"trusted keys: {path} holds no *.pub.pem",
                 hint="put the .pub.pem of 'classkinfy keygen' there",
             )
         keys += [read_public(file) for file in files]

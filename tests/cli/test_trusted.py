@@ -105,4 +105,4 @@ def test_a_folder_without_keys_does_not_trust_everybody(
 ) -> None:
     made = make_bundle(tmp_path / "bundle")
     (tmp_path / "empty").mkdir()
-    classkinfy("inspect", made.path, "--trusted", tmp_path / "empty").refused("holds no *.pem")
+    classkinfy("inspect", made.path, "--trusted", tmp_path / "empty").refused("holds no *.pub.pem")

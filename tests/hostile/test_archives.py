@@ -181,6 +181,13 @@ def test_half_a_character_is_refused_however_it_is_written(folder: Path) -> None
         refused(folder, "half a character|is not JSON")
 
 
+@pytest.mark.parametrize("name", ["\U0001f600", "C:\\udata"])
+def test_a_whole_character_may_be_escaped(name: str) -> None:
+    made = {"schema_version": 10**6, "name": name}
+    with pytest.raises(BundleError, match="install a newer"):  # so it was read
+        Manifest.from_bytes(json.dumps(made).encode(), "manifest")
+
+
 def test_a_member_under_another_name_than_its_own_is_refused_briefly(archive: Path) -> None:
     data = archive.read_bytes()
     at = data.index(b"PK\x03\x04")
