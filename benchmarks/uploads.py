@@ -99,11 +99,10 @@ def server(bundle: Path) -> Reader:
     app = create_app(
         Pool(opened, 8, 30.0), opened[0], limits=Limits(photo_bytes=2**20, batch_bytes=2**21)
     )
-    loop = asyncio.new_event_loop()
     photos = pictures.seeds()
 
     def read(sent: Sent) -> None:
-        status, kind, body = loop.run_until_complete(_ask(app, sent))
+        status, kind, body = asyncio.run(_ask(app, sent))
         if sent.cut and status == 400 and not body:
             raise ClasskinfyError("the client is gone", hint="none")
         _hold(sent.path, status, kind, body)
