@@ -83,12 +83,16 @@ class Service:
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            return socket.create_server((self.host, self.port), family=family, backlog=1024)
+            listening = socket.create_server((self.host, self.port), family=family, backlog=1024)
         except OSError as error:
             raise ClasskinfyError(
                 f"{self.host}:{self.port} cannot be listened on: {error.strerror}",
                 hint="choose another --port or --host",
             ) from error
+        # What is accepted inherits it; asyncio leaves out sockets made without a protocol,
+        # and a client that delays its acknowledgement would be answered 40 ms later.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
 
     def _run(self, bundle: Bundle, page: Path | None) -> None:
         listening = self._listen()

@@ -16,7 +16,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.jobs.serve import Service
 from classkinfy_export.taxonomy import DISCLAIMER
 
 COMMAND = Path(sys.executable).with_name("classkinfy")
@@ -133,3 +136,20 @@ def test_what_cannot_be_served_says_why(
     assert ran.stderr.startswith("error: ")
     assert reason in ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(
+    trunk_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        (listening,) = sockets
+        with listening, socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                seen.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    Service(port=0).run(Bundle.open(trunk_bundle))
+    assert seen == [1]
