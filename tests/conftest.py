@@ -19,6 +19,7 @@ from filelock import FileLock
 from PIL import Image
 
 from classkinfy_export import recipes
+from classkinfy_export.bundle import signature
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import (
     SCREEN_FEATURES,
@@ -223,3 +224,11 @@ def shipped_bundle(once: Once) -> Path:
     """The shipped model, staged."""
     recipe = recipes.load("export/mobile.yaml", ExportRecipe, ("forms=[staged]", "golden=false"))
     return once("shipped_bundle", lambda out: export.export(Sources.from_run(SHIPPED), recipe, out))
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A key to sign with; the public one is beside it, ``release.pub.pem``."""
+    path = tmp_path / "keys" / "release.pem"
+    signature.generate(path)
+    return path

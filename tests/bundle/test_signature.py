@@ -24,13 +24,6 @@ from classkinfy_export.errors import ClasskinfyError, IntegrityError
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    path = tmp_path / "keys" / "release.pem"
-    signature.generate(path)
-    return path
-
-
-@pytest.fixture
 def signed(tmp_path: Path, key: Path) -> Bundle:
     return writer.sign(make_bundle(tmp_path / "bundle"), key)
 

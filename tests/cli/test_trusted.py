@@ -47,13 +47,6 @@ def test_no_verb_that_opens_a_bundle_is_left_out() -> None:
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    path = tmp_path / "keys" / "release.pem"
-    signature.generate(path)
-    return path
-
-
-@pytest.fixture
 def store(tmp_path: Path, key: Path) -> Path:
     """Hold the public key, and one that signs nothing."""
     folder = tmp_path / "trusted"
