@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from classkinfy_export.contract import StageSpec, TensorSpec
+from classkinfy_export.contract import FormatName, StageSpec, TensorSpec
 from classkinfy_export.formats.litert import offset as litert_offset
 from classkinfy_export.formats.litert import quantize as litert_static
 from classkinfy_export.formats.litert import signatures
@@ -36,6 +35,7 @@ from classkinfy_export.precision import Precision, float_excitation
 from classkinfy_export.quantization.blocks import has_excitation
 from classkinfy_export.quantization.calibration import Feeds
 from classkinfy_export.quantization.preparation import Embedding, mean_embedding
+from classkinfy_export.recipes import Blocks
 from classkinfy_export.stages.network import Network
 
 Floats = npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class Subject:
     trained: Network | None
     """For int8, and rounded then; None where the recipe asks for none."""
     pixels: tuple[float, float]
-    blocks: tuple[str, ...]
+    blocks: Mapping[FormatName, Blocks]
     calibration: Sequence[Floats]
     levels: Sequence[Floats]
     decide: Callable[[Floats], Floats]
@@ -133,19 +133,23 @@ def _ours(
     statics: tuple[Precision, ...] = ("static_wi8_ai8",)
     if has_excitation(network):
         statics = ("static_wi8_ai8_se_fp32", *statics)
-    for static, blocks in itertools.product(statics, dict.fromkeys(((), subject.blocks))):
+    by, pixels = {subject.stage: feeds}, {subject.stage: subject.pixels}
+    for static in statics:
+        for kind, settings in _rungs(static, how, subject.blocks["onnx"]):
+            model, _ = onnx_static.quantize(ready, seen, subject.pixels, **settings)
+            onnx_offset.correct(model, embedding, feeds.few)
+            yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
+        for kind, settings in _rungs(static, how, subject.blocks["litert"]):
+            data, _ = litert_static.quantize(flat, by, pixels, **settings)
+            data = litert_offset.correct(data, {subject.stage: embedding}, by)
+            yield Name(OURS, kind, "litert"), data
+
+
+def _rungs(static: Precision, how: str, floats: Blocks) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give a precision all in int8, and as the recipe has it: its name and its settings."""
+    for blocks in dict.fromkeys(((), floats)):
         kind = ", ".join((static + how, *(f"{block} float" for block in blocks)))
-        settings: dict[str, Any] = {
-            "float_excitation": float_excitation(static),
-            "float_blocks": blocks,
-        }
-        model, _ = onnx_static.quantize(ready, seen, subject.pixels, **settings)
-        onnx_offset.correct(model, embedding, feeds.few)
-        yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
-        by = {subject.stage: feeds}
-        data, _ = litert_static.quantize(flat, by, {subject.stage: subject.pixels}, **settings)
-        data = litert_offset.correct(data, {subject.stage: embedding}, by)
-        yield Name(OURS, kind, "litert"), data
+        yield kind, {"float_excitation": float_excitation(static), "float_blocks": blocks}
 
 
 def of_onnxruntime(subject: Subject, model: onnx.ModelProto) -> Iterator[tuple[Name, bytes]]:

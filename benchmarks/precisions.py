@@ -132,7 +132,7 @@ def main() -> None:
     specs = manifest.networks.values()
     networks = ", ".join(dict.fromkeys(f"{s.architecture} at {s.input_size}" for s in specs))
     floats = "; ".join(
-        f"{stage} {' '.join(blocks)}"
+        f"{stage} {json.dumps(blocks)}"
         for stage, blocks in manifest.provenance.recipe.get("float_blocks", {}).items()
     )
     calibrated = manifest.calibration.images if manifest.calibration else 0

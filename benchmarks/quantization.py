@@ -101,7 +101,7 @@ def subjects(
             rounded=rounded.network,
             trained=trained and trained.assembly.modules[stage].network,
             pixels=prepared.pixels[stage],
-            blocks=recipe.float_blocks.get(stage, ()),
+            blocks={name: recipe.blocks_in_float(stage, name) for name in ("onnx", "litert")},
             calibration=[levels[0][place] for place in order],
             levels=levels[1],
             decide=partial(_decide, _screened(assembly, stage, tested), module),

@@ -36,6 +36,8 @@ _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
 
 _Stage = Annotated[str, Field(pattern="^(classify|grade_.+)$")]
 """One that may hold a network."""
+Blocks = tuple[str, ...]
+"""Modules of a backbone, as timm names them."""
 _Deviation = Annotated[float, Field(gt=0)]
 
 
@@ -250,9 +252,11 @@ class ExportRecipe(FiniteDocument):
     precisions: tuple[Offered, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     """Of the precisions whose activations are quantised."""
-    float_blocks: dict[_Stage, tuple[str, ...]] = Field(default_factory=dict)
+    float_blocks: dict[_Stage, Blocks | dict[Literal["onnx", "litert"], Blocks]] = Field(
+        default_factory=dict
+    )
     """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
-    ``blocks.0``, ``blocks.3.1``."""
+    ``blocks.0``, ``blocks.3.1``; the same in both formats, or by format."""
     qat: QatRecipe | None = None
     """Train networks for those precisions first, which takes minutes to hours."""
     opset: int = Field(18, ge=18, le=20)
@@ -285,6 +289,13 @@ class ExportRecipe(FiniteDocument):
                 f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"
             )
         return self
+
+    def blocks_in_float(self, stage: str, format_name: FormatName) -> Blocks:
+        """Return what ``float_blocks`` leaves in float of a stage, in one format."""
+        blocks = self.float_blocks.get(stage, ())
+        if isinstance(blocks, tuple):
+            return blocks
+        return next((own for name, own in blocks.items() if name == format_name), ())
 
 
 _Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe, ParityRecipe)

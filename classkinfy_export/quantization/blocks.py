@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
 
 from torch import nn
@@ -54,13 +55,13 @@ def check(networks: Mapping[str, Network], recipe: ExportRecipe) -> None:
             f"{excited[0]}: no network has squeeze-and-excite branches to leave in float",
             hint="take static_wi8_ai8",
         )
-    for stage, wanted in recipe.float_blocks.items():
+    for stage, format_name in itertools.product(recipe.float_blocks, recipe.formats):
         if stage not in networks:
             raise RecipeError(
                 f"float_blocks: no stage {stage!r} has a network",
                 hint=f"those that have one: {', '.join(networks)}",
             )
-        network = networks[stage]
+        network, wanted = networks[stage], recipe.blocks_in_float(stage, format_name)
         modules = network.backbone.named_modules()
         known = [name for name, module in modules if name and convolves(module)]
         for block in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import RecipeError
@@ -16,7 +17,7 @@ def network() -> Network:
     return Network(NetworkSpec(architecture="tf_efficientnet_lite0", input_size=64, outputs=7))
 
 
-def recipe(**float_blocks: tuple[str, ...]) -> ExportRecipe:
+def recipe(**float_blocks: tuple[str, ...] | dict[str, tuple[str, ...]]) -> ExportRecipe:
     return ExportRecipe(precisions=("fp32", "static_wi8_ai8"), float_blocks=float_blocks)
 
 
@@ -52,6 +53,30 @@ def test_a_network_that_is_left_in_float_whole_is_refused(network: Network) -> N
 def test_a_stage_without_a_network_is_refused(network: Network) -> None:
     with pytest.raises(RecipeError, match=r"no stage 'grade_mel' has a network: .*classify"):
         blocks.check({"classify": network}, recipe(grade_mel=("conv_stem",)))
+
+
+def test_formats_can_leave_different_blocks_in_float(network: Network) -> None:
+    wanted = recipe(classify={"onnx": ("conv_stem", "blocks.0"), "litert": ("blocks.0",)})
+    blocks.check({"classify": network}, wanted)
+    assert wanted.blocks_in_float("classify", "onnx") == ("conv_stem", "blocks.0")
+    assert wanted.blocks_in_float("classify", "litert") == ("blocks.0",)
+    assert wanted.blocks_in_float("grade_mel", "onnx") == ()
+    alike = recipe(classify=("blocks.1",))
+    assert alike.blocks_in_float("classify", "onnx") == ("blocks.1",)
+    assert alike.blocks_in_float("classify", "litert") == ("blocks.1",)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "litert"])
+def test_what_one_format_asks_for_in_vain_is_refused(network: Network, format_name: str) -> None:
+    with pytest.raises(RecipeError, match=r"has no block 'layer1'"):
+        blocks.check({"classify": network}, recipe(classify={format_name: ("layer1",)}))
+    only = recipe(classify={"onnx": ("layer1",)}).model_copy(update={"formats": ("litert",)})
+    blocks.check({"classify": network}, only)
+
+
+def test_blocks_of_an_unknown_format_are_refused() -> None:
+    with pytest.raises(ValidationError, match="coreml"):
+        ExportRecipe.model_validate({"float_blocks": {"classify": {"coreml": ["conv_stem"]}}})
 
 
 def test_a_recipe_that_is_all_float_may_name_any_block(network: Network) -> None:

@@ -72,7 +72,9 @@ class LitertFormat:
                         prepared.pixels,
                         float_excitation=float_excitation(precision),
                         float_blocks=tuple(
-                            block for stage in feeds for block in recipe.float_blocks.get(stage, ())
+                            block
+                            for stage in feeds
+                            for block in recipe.blocks_in_float(stage, self.name)
                         ),
                     )
                     data = offset.correct(data, prepared.embeddings, feeds)

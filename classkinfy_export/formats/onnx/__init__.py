@@ -58,7 +58,7 @@ class OnnxFormat:
             stages, ranges, floats = dict(exported), {}, {}
             for stage in _written_again(assembly, precision):
                 progress(f"onnx: {stage}, {precision}")
-                apart = recipe.float_blocks.get(stage, ())
+                apart = recipe.blocks_in_float(stage, self.name)
                 stages[stage], seen = graphs.lighter(stage, precision, apart)
                 if seen is not None:
                     ranges[stage] = seen
