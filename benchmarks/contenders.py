@@ -23,9 +23,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from classkinfy_export.contract import FormatName, StageSpec, TensorSpec
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.formats.litert import offset as litert_offset
 from classkinfy_export.formats.litert import quantize as litert_static
-from classkinfy_export.formats.litert import signatures
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.formats.onnx import offset as onnx_offset
 from classkinfy_export.formats.onnx import quantize as onnx_static
@@ -101,7 +101,7 @@ class Subject:
 def models(subject: Subject) -> Iterator[tuple[Name, bytes]]:
     """Make every model of a network, fp32 of each runtime first."""
     plain = graph.export(Alone(subject.network), subject.spec, OPSET)
-    flat = signatures.convert({subject.stage: (Alone(subject.network), subject.spec)})
+    flat = conversion.convert(Alone(subject.network), subject.spec)
     yield Name(OURS, "fp32", "onnxruntime"), plain.SerializeToString()
     yield Name(OURS, "fp32", "litert"), flat
     yield from ours(subject)
@@ -123,7 +123,7 @@ def _ours(
 ) -> Iterator[tuple[Name, bytes]]:
     alone = Alone(network)
     ready = graph.export(alone, subject.spec, OPSET)
-    flat = signatures.convert({subject.stage: (alone, subject.spec)})
+    flat = conversion.convert(alone, subject.spec)
     if light:
         only: Precision = "weight_only_wi8_afp32"
         yield Name(OURS, only, "onnxruntime"), onnx_weights.keep(ready, only).SerializeToString()
@@ -133,15 +133,14 @@ def _ours(
     statics: tuple[Precision, ...] = ("static_wi8_ai8",)
     if has_excitation(network):
         statics = ("static_wi8_ai8_se_fp32", *statics)
-    by, pixels = {subject.stage: feeds}, {subject.stage: subject.pixels}
     for static in statics:
         for kind, settings in _rungs(static, how, subject.blocks["onnx"]):
             model, _ = onnx_static.quantize(ready, seen, subject.pixels, **settings)
             onnx_offset.correct(model, embedding, feeds.few)
             yield Name(OURS, kind, "onnxruntime"), model.SerializeToString()
         for kind, settings in _rungs(static, how, subject.blocks["litert"]):
-            data, _ = litert_static.quantize(flat, by, pixels, **settings)
-            data = litert_offset.correct(data, {subject.stage: embedding}, by)
+            data, _ = litert_static.quantize(flat, feeds, subject.pixels, **settings)
+            data = litert_offset.correct(data, embedding, feeds)
             yield Name(OURS, kind, "litert"), data
 
 

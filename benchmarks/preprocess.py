@@ -47,7 +47,7 @@ from classkinfy_export.contract import (
     prepare_spec,
     screen_spec,
 )
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.frame import frame, list_images
 from classkinfy_export.imaging.layout import to_images
@@ -134,7 +134,7 @@ def in_litert(module: nn.Module, spec: StageSpec, output: str) -> Step:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        path.write_bytes(signatures.convert({spec.name: (module, spec)}))
+        path.write_bytes(conversion.convert(module, spec))
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         runner = interpreter.get_signature_runner(spec.name)
     source = spec.inputs[0].name

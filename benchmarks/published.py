@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.document import Document
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.latency.estimate import litert
 from classkinfy_export.latency.estimate.work import Number, Operator, Work
 
@@ -116,7 +116,7 @@ def count(network: Network, cache: Path) -> Work:
         logits = TensorSpec(name="logits", dtype="float32", shape=(1, 1), unit="")
         spec = StageSpec(name="network", kind="classify", inputs=(image,), outputs=(logits,))
         with torch.no_grad():
-            flat = signatures.convert({spec.name: (_Alone(module(network)), spec)})
+            flat = conversion.convert(_Alone(module(network)), spec)
         work = Work(
             stage=spec.name,
             format="litert",

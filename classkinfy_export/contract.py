@@ -294,6 +294,29 @@ def pipeline_spec(
     )
 
 
+def decide_spec(fused: StageSpec) -> StageSpec:
+    """Return the spec of what decides, within a fused graph alone."""
+    tensors = {tensor.name: tensor for tensor in fused.outputs}
+    return StageSpec(
+        name="decide",
+        kind="pipeline",
+        inputs=tuple(tensors[n] for n in ("quality", "probabilities")),
+        outputs=tuple(tensors[n] for n in ("accepted", "reasons", "diagnosis", "confidence")),
+    )
+
+
+def select_spec(fused: StageSpec, heads: tuple[str, ...]) -> StageSpec:
+    """Return the spec of what takes one of the heads' severities, within a fused graph alone."""
+    tensors = {tensor.name: tensor for tensor in fused.outputs}
+    given = (tensors["severity"].model_copy(update={"name": head}) for head in heads)
+    return StageSpec(
+        name="select",
+        kind="pipeline",
+        inputs=(tensors["diagnosis"], *given),
+        outputs=(tensors["severity"],),
+    )
+
+
 def _clean(size: WorkingSize) -> TensorSpec:
     shape, unit = (1, size.height, size.width, 3), "RGB, HWC, 0..255, hair removed"
     return TensorSpec(name="clean", dtype="uint8", shape=shape, unit=unit, exact=True)

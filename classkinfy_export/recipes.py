@@ -284,10 +284,6 @@ class ExportRecipe(FiniteDocument):
                 "qat trains for int8 activations, which weight_only_wi8_afp32 has not, and int8 "
                 "weights are the same in all precisions of a bundle: leave out either"
             )
-        if static and "litert" in self.formats and "staged" not in self.forms:
-            raise ValueError(
-                f"{static[0]} in litert needs 'staged' in forms: ranges are taken stage by stage"
-            )
         return self
 
     def blocks_in_float(self, stage: str, format_name: FormatName) -> Blocks:

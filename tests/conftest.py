@@ -31,7 +31,7 @@ from classkinfy_export.contract import (
     StageSpec,
 )
 from classkinfy_export.data import synthetic
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.demo import SHIPPED
 from classkinfy_export.jobs.sources import Sources
@@ -151,17 +151,18 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 @pytest.fixture(scope="session", autouse=True)
 def _each_conversion_once(once: Once) -> Iterator[None]:
-    """Several bundles hold the same stages, and to convert them to LiteRT takes a minute."""
-    convert = signatures.convert
+    """Bundles hold the same stages, and to convert those to LiteRT takes a minute."""
+    convert = conversion.convert
 
-    def converted(stages: dict[str, tuple[torch.nn.Module, StageSpec]]) -> bytes:
-        key = conversions.key(stages) if "prepare" in stages else None
-        if key is None:  # no bundle's file, or altered by a test
-            return convert(stages)
-        return once(key, lambda path: path.write_bytes(convert(stages))).read_bytes()
+    def converted(module: torch.nn.Module, spec: StageSpec) -> bytes:
+        ours = type(module).__module__.startswith("classkinfy_export.stages.")
+        key = conversions.key((module, spec)) if ours else None
+        if key is None:  # a test's own module, or altered by it
+            return convert(module, spec)
+        return once(key, lambda path: path.write_bytes(convert(module, spec))).read_bytes()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "convert", converted)
+        patch.setattr(conversion, "convert", converted)
         yield
 
 

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from classkinfy_export.contract import StageSpec
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.formats.onnx import graph
 
 Tensors = dict[str, npt.NDArray[np.generic]]
@@ -28,7 +28,7 @@ def export(module: nn.Module, spec: StageSpec) -> dict[str, Run]:
         graph.export(module, spec, opset=18).SerializeToString(),
         providers=["CPUExecutionProvider"],
     )
-    flatbuffer = signatures.convert({spec.name: (module, spec)})
+    flatbuffer = conversion.convert(module, spec)
     runner = Interpreter(model_content=flatbuffer, num_threads=1).get_signature_runner(spec.name)
 
     def pytorch(image: npt.NDArray[np.generic]) -> Tensors:

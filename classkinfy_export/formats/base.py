@@ -8,12 +8,20 @@ from typing import Protocol
 
 from classkinfy_export.bundle.manifest import ModelFile
 from classkinfy_export.contract import FormatName
+from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
 Progress = Callable[[str], None]
 """Called with what is about to be done."""
+
+
+def written_again(assembly: Assembly, precision: Precision) -> tuple[str, ...]:
+    """Return the stages that a precision changes; heads on the trunk are computed in float."""
+    if precision == "fp32":
+        return ()
+    return assembly.networks() if calibrated(precision) else assembly.weighted()
 
 
 class Format(Protocol):

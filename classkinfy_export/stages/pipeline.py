@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from classkinfy_export.stages.classify import Classify
@@ -17,6 +16,7 @@ from classkinfy_export.stages.decide import Decide
 from classkinfy_export.stages.grade import GradeHead, GradeNetwork
 from classkinfy_export.stages.prepare import Prepare
 from classkinfy_export.stages.screen import Screen
+from classkinfy_export.stages.select import Select
 from classkinfy_export.taxonomy import Taxonomy
 
 
@@ -49,8 +49,8 @@ class Pipeline(nn.Module):
         self.classify = classify
         self.decide = decide
         self.graders = nn.ModuleDict(dict(graders))
-        self.routes = tuple(taxonomy.index(dx) for dx in graders)
-        self.severities = len(taxonomy.severities)
+        routes = tuple(taxonomy.index(dx) for dx in graders)
+        self.select = Select(routes, len(taxonomy.severities))
         self.screen = screen
         self.extra = extra
 
@@ -61,9 +61,11 @@ class Pipeline(nn.Module):
         classified = self.classify(prepared["clean"], screened.get("preliminary"))
         decided = self.decide(prepared["quality"], classified["probabilities"])
         if "embedding" in classified:
-            severity = self._select(
-                decided["diagnosis"], classified["embedding"], screened["features"]
-            )
+            given = {
+                dx: grader(classified["embedding"], screened["features"])["severity"]
+                for dx, grader in self.graders.items()
+            }
+            severity = self.select(decided["diagnosis"], **given)["severity"]
         else:
             severity = self._route(decided["diagnosis"], prepared["clean"])
         outputs = {
@@ -77,25 +79,12 @@ class Pipeline(nn.Module):
         }
         if screened:
             outputs["preliminary"] = screened["preliminary"]
-        given = {**prepared, **screened}
-        return outputs | {name: given[name] for name in self.extra}
-
-    def _select(self, diagnosis: Tensor, embedding: Tensor, features: Tensor) -> Tensor:
-        severity = torch.zeros((1, self.severities))
-        hits = torch.zeros_like(diagnosis)
-        for route, grader in zip(self.routes, self.graders.values(), strict=True):
-            hit = (diagnosis == route).to(torch.int32)
-            given = grader(embedding, features)["severity"]
-            severity = severity + given * hit.to(torch.float32)[:, None]
-            hits = hits + hit
-        return torch.where(hits[:, None] > 0, severity, self._ungraded())
+        found = {**prepared, **screened}
+        return outputs | {name: found[name] for name in self.extra}
 
     def _route(self, diagnosis: Tensor, clean: Tensor) -> Tensor:
-        for route, grader in zip(self.routes, self.graders.values(), strict=True):
+        for route, grader in zip(self.select.routes, self.graders.values(), strict=True):
             if int(diagnosis) == route:
                 severity: Tensor = grader(clean)["severity"]
                 return severity
-        return self._ungraded()
-
-    def _ungraded(self) -> Tensor:
-        return torch.full((1, self.severities), float("nan"))
+        return self.select.ungraded()

@@ -10,7 +10,7 @@ from embedding import Embedding, spec
 
 from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.data import synthetic
-from classkinfy_export.formats.litert import networks, signatures
+from classkinfy_export.formats.litert import conversion, networks
 from classkinfy_export.formats.litert import quantize as litert_static
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.formats.onnx import quantize as onnx_static
@@ -75,11 +75,9 @@ def _kinds(model: onnx.ModelProto) -> list[str]:
 def test_padding_keeps_the_range_of_what_it_pads(
     network: Network, feeds: list[dict[str, np.ndarray]]
 ) -> None:
-    flat = signatures.convert({"classify": (Embedding(network), spec(network))})
-    _, ranges = litert_static.quantize(
-        flat, {"classify": Feeds(feeds)}, {"classify": input_range(network)}
-    )
-    padded = networks.find(flat, float_excitation=False, float_blocks=())["classify"].padded
+    flat = conversion.convert(Embedding(network), spec(network))
+    _, ranges = litert_static.quantize(flat, Feeds(feeds), input_range(network))
+    padded = networks.find(flat, float_excitation=False, float_blocks=()).padded
     assert padded
     for given, of in padded.items():
         assert ranges[f"classify/{given}"] == ranges[f"classify/{of}"]

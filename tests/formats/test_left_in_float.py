@@ -46,7 +46,9 @@ def mixed_bundle(
     recipe = small_recipe.model_copy(
         update={
             "precisions": (INT8, FLOAT_EXCITATION),
-            "float_blocks": {"classify": {"onnx": ("conv_stem", "blocks.3"), "litert": ("blocks.3",)}},
+            "float_blocks": {
+                "classify": {"onnx": ("conv_stem", "blocks.3"), "litert": ("blocks.3",)}
+            },
             "calibration": CalibrationRecipe(images=8),
             "golden": False,
         }

@@ -16,7 +16,7 @@ from classkinfy_export.bundle.alone import alone
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import StageSpec, TensorSpec
 from classkinfy_export.errors import BundleError
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.formats.onnx import graph
 from classkinfy_export.latency.estimate.work import Work, count
 
@@ -56,7 +56,7 @@ def spec() -> StageSpec:
 
 @pytest.fixture(scope="module")
 def litert(spec: StageSpec) -> Work:
-    flat = signatures.convert({"classify": (Small().eval(), spec)})
+    flat = conversion.convert(Small().eval(), spec)
     return count(alone(flat, spec, "litert"), "classify")
 
 

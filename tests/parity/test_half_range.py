@@ -22,7 +22,7 @@ from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.cli import terminal
 from classkinfy_export.cli.app import app
 from classkinfy_export.errors import BundleError
-from classkinfy_export.formats.litert import signatures
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.parity import half_range
 from classkinfy_export.stages.pooling import plane_mean
 
@@ -60,14 +60,13 @@ def made(folder: Path, pool: Pool) -> Bundle:
         contract.prepare_spec(CAPTURE, SIZE),
         contract.classify_spec(SIZE, TAXONOMY, None),
     )
-    modules = {"prepare": (Prepare(), specs[0]), "classify": (Classify(pool), specs[1])}
-    data = signatures.convert(modules)
     manifest = make_bundle(folder).manifest
-    path = "models/main.tflite"
-    (folder / path).write_bytes(data)
-    entries = {spec.name: spec.name for spec in specs}
-    model = ModelFile(path=path, format="litert", precision="fp32", entries=entries)
-    update: dict[str, Any] = {"stages": specs, "models": (model,), "pipeline": None}
+    models = []
+    for module, spec in zip((Prepare(), Classify(pool)), specs, strict=True):
+        path, entries = f"models/{spec.name}.tflite", {spec.name: spec.name}
+        (folder / path).write_bytes(conversion.convert(module, spec))
+        models.append(ModelFile(path=path, format="litert", precision="fp32", entries=entries))
+    update: dict[str, Any] = {"stages": specs, "models": tuple(models), "pipeline": None}
     writer.seal(folder, manifest.model_copy(update={**update, "files": writer.pin(folder)}))
     return Bundle.open(folder)
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gc
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
-
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
-from classkinfy_export.contract import FormatName, StageSpec
+from classkinfy_export.contract import FormatName
 from classkinfy_export.errors import ExportError, require
-from classkinfy_export.formats.base import Progress
-from classkinfy_export.formats.litert import signatures
-from classkinfy_export.precision import calibrated, float_excitation, rounded_by_photos
-from classkinfy_export.quantization import ranges
+from classkinfy_export.formats.base import Progress, written_again
+from classkinfy_export.precision import calibrated
 from classkinfy_export.quantization.preparation import Prepared
+from classkinfy_export.quantization.ranges import write
 from classkinfy_export.recipes import ExportRecipe
 from classkinfy_export.stages.assembly import Assembly
 
@@ -32,7 +29,10 @@ class LitertFormat:
 
     def steps(self, assembly: Assembly, recipe: ExportRecipe) -> int:
         """Return the number of progress calls."""
-        return len(_files(assembly, recipe)) * len(recipe.precisions)
+        files = _files(assembly, recipe)
+        again = (len(written_again(assembly, precision)) for precision in recipe.precisions)
+        stages = len(assembly.modules) + len(_decision(files)) + sum(again)
+        return stages + len(files) * len(recipe.precisions)
 
     def export(
         self,
@@ -43,84 +43,61 @@ class LitertFormat:
         progress: Progress,
     ) -> list[ModelFile]:
         """Write the files; see ``Format.export``."""
+        from classkinfy_export.formats.litert.compose import Stage, compose
+        from classkinfy_export.formats.litert.stages import StageModels
+
+        files = _files(assembly, recipe)
         target = folder / "models" / self.name
         target.mkdir(parents=True)
+        models = StageModels(assembly, prepared)
+        plain = {}
+        for stage in (*assembly.modules, *_decision(files)):
+            progress(f"litert: {stage}")
+            plain[stage] = Stage(models.plain(stage))
         written = []
-        ready = {} if prepared is None else _files(prepared.assembly, recipe)
-        for name, stages in _files(assembly, recipe).items():
-            converted: dict[bool, bytes] = {}
-            for precision in recipe.precisions:
+        for precision in recipe.precisions:
+            stages = dict(plain)
+            for stage in written_again(assembly, precision):
+                progress(f"litert: {stage}, {precision}")
+                apart = recipe.blocks_in_float(stage, self.name)
+                stages[stage] = models.lighter(stage, precision, apart)
+            for name, entries in files.items():
                 file = name if precision == "fp32" else f"{name}.{precision}"
-                progress(f"litert: {file} ({', '.join(stages)})")
-                rounded = rounded_by_photos(precision) and prepared is not None
-                if rounded not in converted:
-                    converted[rounded] = signatures.convert(ready[name] if rounded else stages)
-                    gc.collect()
-                data, seen, floats = converted[rounded], None, None
-                if calibrated(precision):
-                    from classkinfy_export.formats.litert import networks, offset, quantize
-
-                    assert prepared is not None
-                    feeds = {
-                        stage: prepared.calibration.feeds(stages[stage][1])
-                        for stage in stages
-                        if stage in prepared.pixels
-                    }
-                    data, found = quantize.quantize(
-                        data,
-                        feeds,
-                        prepared.pixels,
-                        float_excitation=float_excitation(precision),
-                        float_blocks=tuple(
-                            block
-                            for stage in feeds
-                            for block in recipe.blocks_in_float(stage, self.name)
-                        ),
-                    )
-                    data = offset.correct(data, prepared.embeddings, feeds)
-                    for own in feeds.values():
-                        prepared.calibration.note(f"{self.name} ", own, found)
-                    seen = ranges.write(target, file, found)
-                    floats = {
-                        entry: modules
-                        for entry, modules in networks.floats(data).items()
-                        if entry in feeds or entry == PIPELINE
-                    }
-                elif precision != "fp32":
-                    from classkinfy_export.formats.litert import weights
-
-                    data = weights.keep(data, precision)
-                (target / f"{file}.tflite").write_bytes(data)
+                progress(f"litert: {file} ({', '.join(entries)})")
+                composed = compose(entries, stages, assembly)
+                (target / f"{file}.tflite").write_bytes(composed.data)
+                static = calibrated(precision)
                 written.append(
                     ModelFile(
                         path=f"models/{self.name}/{file}.tflite",
                         format=self.name,
                         precision=precision,
-                        entries={stage: stage for stage in stages},
-                        ranges=seen,
-                        floats=floats,
+                        entries={entry: entry for entry in entries},
+                        ranges=write(target, file, composed.ranges) if static else None,
+                        floats=composed.floats if static else None,
                     )
                 )
         return written
 
 
-def _files(
-    assembly: Assembly, recipe: ExportRecipe
-) -> dict[str, dict[str, tuple[nn.Module, StageSpec]]]:
-    """Which stages go into which file."""
-    stages = {name: (assembly.modules[name], assembly.specs[name]) for name in assembly.modules}
-    main, apart = {}, {}
+def _files(assembly: Assembly, recipe: ExportRecipe) -> dict[str, tuple[str, ...]]:
+    """Which signatures go into which file."""
+    main: list[str] = []
+    apart: list[str] = []
     if "staged" in recipe.forms:
-        for name, stage in stages.items():
-            if assembly.variant == "separate" and assembly.specs[name].kind == "grade":
-                apart[name] = {name: stage}
-            else:
-                main[name] = stage
+        for name, spec in assembly.specs.items():
+            separate = assembly.variant == "separate" and spec.kind == "grade"
+            (apart if separate else main).append(name)
     if "fused" in recipe.forms and assembly.variant != "separate":
-        main[PIPELINE] = (assembly.pipeline, assembly.pipeline_spec)
+        main.append(PIPELINE)
     if not main:
         raise ExportError(
             "LiteRT has no control flow, so separate graders cannot be in one fused graph",
             hint="add 'staged' to forms, or train graders with variant 'trunk'",
         )
-    return {MAIN: main, **apart}
+    return {MAIN: tuple(main), **{name: (name,) for name in apart}}
+
+
+def _decision(files: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return what a fused graph has beside the stages, where there is one."""
+    return ("decide", "select") if PIPELINE in files[MAIN] else ()

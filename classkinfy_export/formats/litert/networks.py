@@ -1,4 +1,4 @@
-"""Networks in a LiteRT file: which of their operators are made int8, found by name.
+"""The network in a stage's LiteRT file: which of its operators are made int8, found by name.
 
 Names of operators' outputs tell of the modules that they come from, each after its class::
 
@@ -8,14 +8,13 @@ Names of operators' outputs tell of the modules that they come from, each after 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer.qtyping import TFLOperationName
 
-from classkinfy_export.bundle.manifest import PIPELINE
 from classkinfy_export.errors import ExportError
 
 BACKBONE = "_backbone/"
@@ -37,7 +36,7 @@ _EXCITATION = re.compile(r"_se[;/]")
 
 @dataclass
 class Network:
-    """A signature's network: the operators to quantise, in order, and their activations."""
+    """The operators of a stage's network that are quantised, in order, and their activations."""
 
     signature: str
     subgraph: int
@@ -54,63 +53,45 @@ class Network:
     floats: list[str] = field(default_factory=list)
     """Names of convolutions that stay float."""
 
-    @property
-    def kinds(self) -> list[int]:
-        """Of the operators."""
-        return [kind for kind, _ in self.operators]
 
-
-def find(
-    model: bytes, *, float_excitation: bool, float_blocks: Sequence[str]
-) -> Mapping[str, Network]:
-    """Find the networks of a file, by signature.
+def find(model: bytes, *, float_excitation: bool, float_blocks: Sequence[str]) -> Network:
+    """Find the network of a stage.
 
     Args:
-        model: a LiteRT file, all float.
+        model: the stage's LiteRT file, all float.
         float_excitation: leave squeeze-and-excite branches in float.
-        float_blocks: modules of the backbones to leave in float.
+        float_blocks: modules of the backbone to leave in float.
 
     Raises:
-        ExportError: a network has no convolution in one of the blocks.
+        ExportError: there is no convolution of a network, or none in one of the blocks, or none
+            outside of them.
     """
     scopes = [re.compile(_scope(block)) for block in float_blocks]
-    apart = [_EXCITATION, *scopes] if float_excitation else scopes
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    networks = {}
-    for signature in parsed.signatureDefs:
-        network = _read(parsed, signature, apart)
-        if network.operators:
-            networks[network.signature] = network
-        for block, scope in zip(float_blocks, scopes, strict=True):
-            if network.operators and not any(map(scope.search, network.floats)):
-                raise ExportError(
-                    f"{network.signature} has no convolution named after {block!r} to leave in "
-                    "float",
-                    hint="leave it out of float_blocks, or litert out of formats",
-                )
-    return networks
+    (signature,) = parsed.signatureDefs
+    network = _read(parsed, signature, [_EXCITATION, *scopes] if float_excitation else scopes)
+    if not network.operators:
+        raise ExportError(f"{network.signature} has no convolution under {BACKBONE!r} to quantise")
+    for block, scope in zip(float_blocks, scopes, strict=True):
+        if not any(map(scope.search, network.floats)):
+            raise ExportError(
+                f"{network.signature} has no convolution named after {block!r} to leave in float",
+                hint="leave it out of float_blocks, or litert out of formats",
+            )
+    return network
 
 
-def floats(model: bytes) -> Mapping[str, tuple[str, ...]]:
-    """Return modules of backbones whose convolutions a file computes in float, by signature.
-
-    Those of ``pipeline``, whose one network is the classifier's, have its stage before them.
-    """
+def floats(model: bytes) -> tuple[str, ...]:
+    """Return modules of the backbone whose convolutions a stage's file computes in float."""
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    found = {}
-    for signature in parsed.signatureDefs:
-        graph = parsed.subgraphs[signature.subgraphIndex]
-        weights = (
-            _name(graph, int(operator.inputs[1]))
-            for operator in graph.operators
-            if _kind(parsed, operator) in CONVOLUTIONS
-            and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
-        )
-        key = signature.signatureKey.decode()
-        stage = "classify/" if key == PIPELINE else ""
-        modules = (f"{stage}{_module(name)}" for name in weights if BACKBONE in name)
-        found[key] = tuple(dict.fromkeys(modules))
-    return found
+    (graph,) = parsed.subgraphs
+    weights = (
+        _name(graph, int(operator.inputs[1]))
+        for operator in graph.operators
+        if _kind(parsed, operator) in CONVOLUTIONS
+        and graph.tensors[operator.inputs[0]].type == schema.TensorType.FLOAT32
+    )
+    return tuple(dict.fromkeys(_module(name) for name in weights if BACKBONE in name))
 
 
 def _module(weight: str) -> str:

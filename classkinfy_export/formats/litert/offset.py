@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,50 +23,39 @@ _EMBEDDING = "corrected"
 
 
 class _Offset(NamedTuple):
-    subgraph: int
     embedding: int
     """The tensor that it is taken off to give."""
     buffer: int
 
 
-def correct(model: bytes, wanted: Mapping[str, Embedding], feeds: Mapping[str, Feeds]) -> bytes:
-    """Correct the offset of every network of a quantised file, as XNNPACK runs it.
+def correct(model: bytes, wanted: Embedding, feeds: Feeds) -> bytes:
+    """Correct the offset of a quantised network, as XNNPACK runs it.
 
     Args:
-        model: the file.
-        wanted: by signature, what the mean of the embedding should be over ``Feeds.few``.
-        feeds: by signature that holds a network of its own.
+        model: its stage's file.
+        wanted: what the mean of the embedding should be over ``Feeds.few``.
+        feeds: of the stage.
 
     Returns:
-        the file with other offsets; a network that it holds twice has one.
+        the file with another offset.
 
     Raises:
-        ExportError: a network has none.
+        ExportError: the network has none.
     """
     result = bytearray(model)
-    found = dict(_find(model))
-    before = {signature: _values(result, of.buffer).copy() for signature, of in found.items()}
-    for signature, own in feeds.items():
-        if signature not in found:
-            raise ExportError(f"{signature} has no constant {_OFFSET.pattern!r}")
-        given = _mean(model, signature, found[signature], own)
-        offset = (before[signature] + (given - wanted[signature])).astype(np.float32)
-        for other, of in found.items():
-            if np.array_equal(before[other], before[signature]):
-                _values(result, of.buffer)[:] = offset
+    found = _find(model)
+    values = _values(result, found.buffer)
+    values[:] = values + (_mean(model, found, feeds) - wanted)
     return bytes(result)
 
 
-def _find(model: bytes) -> Iterator[tuple[str, _Offset]]:
-    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    for signature in parsed.signatureDefs:
-        graph = parsed.subgraphs[signature.subgraphIndex]
-        for operator in graph.operators:
-            constant = graph.tensors[operator.inputs[-1]] if len(operator.inputs) == 2 else None
-            if constant is not None and _OFFSET.search(constant.name.decode()):
-                key = signature.signatureKey.decode()
-                place = int(signature.subgraphIndex)
-                yield key, _Offset(place, int(operator.outputs[0]), int(constant.buffer))
+def _find(model: bytes) -> _Offset:
+    (graph,) = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs
+    for operator in graph.operators:
+        constant = graph.tensors[operator.inputs[-1]] if len(operator.inputs) == 2 else None
+        if constant is not None and _OFFSET.search(constant.name.decode()):
+            return _Offset(int(operator.outputs[0]), int(constant.buffer))
+    raise ExportError(f"{graph.name.decode()} has no constant {_OFFSET.pattern!r}")
 
 
 def _values(model: bytearray, index: int) -> npt.NDArray[np.float32]:
@@ -79,22 +67,21 @@ def _values(model: bytearray, index: int) -> npt.NDArray[np.float32]:
     return values
 
 
-def _mean(model: bytes, signature: str, offset: _Offset, feeds: Feeds) -> Embedding:
+def _mean(model: bytes, offset: _Offset, feeds: Feeds) -> Embedding:
     with quiet():
-        interpreter = Interpreter(model_content=_watched(model, signature, offset), num_threads=1)
-    run = interpreter.get_signature_runner(signature)
+        interpreter = Interpreter(model_content=_watched(model, offset), num_threads=1)
+    run = interpreter.get_signature_runner()
     given = np.concatenate([run(**feed)[_EMBEDDING] for feed in feeds.few])
     mean: Embedding = given.mean(axis=0, dtype=np.float64)
     return mean
 
 
-def _watched(model: bytes, signature: str, offset: _Offset) -> bytes:
+def _watched(model: bytes, offset: _Offset) -> bytes:
     """Return a file whose signature gives the embedding, too."""
     parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    graph = parsed.subgraphs[offset.subgraph]
+    (graph,), (entry,) = parsed.subgraphs, parsed.signatureDefs
     if offset.embedding not in graph.outputs:
         graph.outputs.append(offset.embedding)
-    (entry,) = (s for s in parsed.signatureDefs if s.signatureKey.decode() == signature)
     output = schema.TensorMapT()
     output.name, output.tensorIndex = _EMBEDDING.encode(), offset.embedding
     entry.outputs.append(output)

@@ -1,13 +1,10 @@
-"""Static int8 of the networks in a LiteRT file; whatever else is in it stays as it is.
+"""Static int8 of the network in a stage's LiteRT file; whatever else is in it stays as it is.
 
 Convolutions, and what stands between them, get int8 weights, symmetric with one scale a channel,
 and int8 activations, asymmetric with one scale a tensor, of the range that calibration took.
 Resize, the last mean and head stay float, and so do all inputs and outputs. Squeeze-and-excite
 branches, after their mean, and blocks of the network can be left in float too, but for their
 weights.
-
-A file may hold a network twice, as ``classify`` and within ``pipeline``, with one copy of its
-weights. Ranges are taken once and given to both, so that both round alike.
 """
 
 from __future__ import annotations
@@ -20,9 +17,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_quantizer.quantizer import Quantizer
 
-from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.litert.networks import (
-    BACKBONE,
     CONVOLUTIONS,
     FOLLOWING,
     MEAN,
@@ -40,62 +35,42 @@ quantisation specification."""
 
 def quantize(
     model: bytes,
-    feeds: Mapping[str, Feeds],
-    pixels: Mapping[str, tuple[float, float]],
+    feeds: Feeds,
+    pixels: tuple[float, float],
     *,
     float_excitation: bool = False,
     float_blocks: Sequence[str] = (),
 ) -> tuple[bytes, Ranges]:
-    """Quantise every network of a file.
+    """Quantise the network of a stage.
 
     Args:
-        model: a LiteRT file, all float.
-        feeds: by signature that holds a network of its own, its inputs for each calibration photo.
-        pixels: likewise, black and white, as the network's first convolution reads them.
+        model: the stage's LiteRT file, all float.
+        feeds: its inputs for each calibration photo.
+        pixels: black and white, as the network's first convolution reads them.
         float_excitation: compute squeeze-and-excite branches in float.
         float_blocks: modules of the backbone to compute in float.
 
     Returns:
-        the file with quantised networks, and the range of each activation, under
-        ``signature/index of the tensor in the float file``.
+        the file with a quantised network, and the range of each activation, under
+        ``signature/index of the tensor``.
 
     Raises:
-        ExportError: a signature has no convolution of a network, or none outside of the blocks, or
-            ``pipeline`` holds none that was calibrated.
+        ExportError: there is no convolution of a network, or none outside of the blocks.
     """
-    networks = find(model, float_excitation=float_excitation, float_blocks=float_blocks)
-    seen: dict[str, tuple[float, float]] = {}
-    ranges: Ranges = {}
-    for signature, inputs in feeds.items():
-        own = networks.get(signature)
-        if own is None:
-            raise ExportError(f"{signature} has no convolution under {BACKBONE!r} to quantise")
-        taken = inputs.ranges(_observed(model, own)).values()
-        bounds = dict(zip(own.tensors, taken, strict=True)) | dict.fromkeys(own.shares, _SHARE)
-        if own.pixels is not None:
-            bounds[own.pixels] = pixels[signature]
-        for padded, source in own.padded.items():
-            # Padding adds zeros, which every range holds: the codes stay what they are.
-            bounds[padded] = bounds[source]
-        for other in networks.values():
-            if other is own or (other.signature not in feeds and other.kinds == own.kinds):
-                seen |= dict(zip(other.tensors.values(), bounds.values(), strict=True))
-                ranges |= {
-                    f"{other.signature}/{index}": of
-                    for index, of in zip(other.tensors, bounds.values(), strict=True)
-                }
-    lacking = [n.signature for n in networks.values() if not seen.keys() >= set(n.tensors.values())]
-    if lacking:
-        raise ExportError(
-            f"{lacking[0]} holds a network that calibration did not see",
-            hint="add 'staged' to forms: its stages are what calibration runs",
-        )
-    return _quantize(model, seen, networks.values()), ranges
+    network = find(model, float_excitation=float_excitation, float_blocks=float_blocks)
+    taken = feeds.ranges(_observed(model, network)).values()
+    bounds = dict(zip(network.tensors, taken, strict=True)) | dict.fromkeys(network.shares, _SHARE)
+    if network.pixels is not None:
+        bounds[network.pixels] = pixels
+    for padded, source in network.padded.items():
+        # Padding adds zeros, which every range holds: the codes stay what they are.
+        bounds[padded] = bounds[source]
+    ranges = {f"{network.signature}/{index}": of for index, of in bounds.items()}
+    named = {name: bounds[index] for index, name in network.tensors.items()}
+    return _quantize(model, named, network), ranges
 
 
-def _quantize(
-    model: bytes, seen: Mapping[str, tuple[float, float]], networks: Iterable[Network]
-) -> bytes:
+def _quantize(model: bytes, seen: Mapping[str, tuple[float, float]], network: Network) -> bytes:
     statistics = {
         name: {
             "min": np.full((1,) * 4, low, np.float32),
@@ -106,14 +81,13 @@ def _quantize(
     with quiet():
         quantizer = Quantizer(bytearray(model))
         for kind, operation in (CONVOLUTIONS | FOLLOWING | MEAN).items():
-            names = [n for network in networks for k, n in network.operators if k == kind]
+            names = [name for of, name in network.operators if of == kind]
             if names:
                 quantizer.add_static_config(
                     _scope(names), operation, activation_num_bits=8, weight_num_bits=8
                 )
-        floats = [name for network in networks for name in network.floats]
-        for operation in CONVOLUTIONS.values() if floats else ():
-            quantizer.add_weight_only_config(_scope(floats), operation, num_bits=8)
+        for operation in CONVOLUTIONS.values() if network.floats else ():
+            quantizer.add_weight_only_config(_scope(network.floats), operation, num_bits=8)
         result = quantizer.quantize(
             statistics, enable_progress_bar=False, enable_progress_report=False
         )

@@ -11,10 +11,9 @@ from classkinfy_export import __version__
 from classkinfy_export.bundle.manifest import PIPELINE, ModelFile
 from classkinfy_export.contract import FormatName
 from classkinfy_export.errors import require
-from classkinfy_export.formats.base import Progress
+from classkinfy_export.formats.base import Progress, written_again
 from classkinfy_export.formats.onnx import compose, quantize
 from classkinfy_export.formats.onnx.stages import StageGraphs
-from classkinfy_export.precision import Precision, calibrated
 from classkinfy_export.quantization.preparation import Prepared
 from classkinfy_export.quantization.ranges import write
 from classkinfy_export.recipes import ExportRecipe
@@ -34,7 +33,7 @@ class OnnxFormat:
         """Return the number of progress calls."""
         stages = len(assembly.modules)
         for precision in recipe.precisions:
-            stages += ("fused" in recipe.forms) + len(_written_again(assembly, precision))
+            stages += ("fused" in recipe.forms) + len(written_again(assembly, precision))
         return stages
 
     def export(
@@ -56,7 +55,7 @@ class OnnxFormat:
         written = []
         for precision in recipe.precisions:
             stages, ranges, floats = dict(exported), {}, {}
-            for stage in _written_again(assembly, precision):
+            for stage in written_again(assembly, precision):
                 progress(f"onnx: {stage}, {precision}")
                 apart = recipe.blocks_in_float(stage, self.name)
                 stages[stage], seen = graphs.lighter(stage, precision, apart)
@@ -68,8 +67,14 @@ class OnnxFormat:
                 progress(f"onnx: {PIPELINE}, {precision}")
                 models[PIPELINE] = compose.fuse(stages, assembly, recipe.opset)
                 if ranges:
-                    ranges[PIPELINE] = compose.prefixed(ranges)
-                    floats[PIPELINE] = compose.listed(floats)
+                    ranges[PIPELINE] = {
+                        f"{stage}/{name}": bounds
+                        for stage, own in ranges.items()
+                        for name, bounds in own.items()
+                    }
+                    floats[PIPELINE] = tuple(
+                        f"{stage}/{module}" for stage, own in floats.items() for module in own
+                    )
             for stage, model in models.items():
                 own = precision != "fp32" and model is not exported.get(stage)
                 name = f"{stage}.{precision}" if own else stage
@@ -110,10 +115,3 @@ class OnnxFormat:
                 metadata[f"{name}.weights_sha256"] = weights.sha256
                 metadata[f"{name}.weights_licence"] = weights.info.weights_licence
         return metadata
-
-
-def _written_again(assembly: Assembly, precision: Precision) -> tuple[str, ...]:
-    """Return the stages that a precision changes; heads on the trunk are computed in float."""
-    if precision == "fp32":
-        return ()
-    return assembly.networks() if calibrated(precision) else assembly.weighted()

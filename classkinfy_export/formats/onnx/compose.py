@@ -16,17 +16,14 @@ quantised on their own first: quantisers do not look into ``If`` bodies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from classkinfy_export.contract import StageSpec, TensorSpec
+from classkinfy_export.contract import TensorSpec, decide_spec
 from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.onnx import graph as stage_graph
 from classkinfy_export.formats.onnx.graph import IR_VERSION
-from classkinfy_export.quantization.ranges import Ranges
 from classkinfy_export.stages.assembly import Assembly
 
 _ELEMENT = {
@@ -54,7 +51,7 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
         part = _body(stages[name], name)
         nodes.extend(part.node)
         weights.extend(part.initializer)
-    decide = _body(stage_graph.export(assembly.decide, _decide_spec(assembly), opset), "decide")
+    decide = _body(stage_graph.export(assembly.decide, decide_spec(spec), opset), "decide")
     nodes.extend(decide.node)
     weights.extend(decide.initializer)
 
@@ -80,26 +77,6 @@ def fuse(stages: dict[str, onnx.ModelProto], assembly: Assembly, opset: int) -> 
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=IR_VERSION,
         producer_name="classkinfy-export",
-    )
-
-
-def prefixed(ranges: Mapping[str, Ranges]) -> Ranges:
-    """Return the ranges of stages' tensors by the names that these have in the fused graph."""
-    return {f"{stage}/{name}": own for stage, of in ranges.items() for name, own in of.items()}
-
-
-def listed(floats: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return stages' modules by the names that ``prefixed`` would give them."""
-    return tuple(f"{stage}/{module}" for stage, own in floats.items() for module in own)
-
-
-def _decide_spec(assembly: Assembly) -> StageSpec:
-    tensors = {t.name: t for t in assembly.pipeline_spec.outputs}
-    return StageSpec(
-        name="decide",
-        kind="pipeline",
-        inputs=tuple(tensors[n] for n in ("quality", "probabilities")),
-        outputs=tuple(tensors[n] for n in ("accepted", "reasons", "diagnosis", "confidence")),
     )
 
 

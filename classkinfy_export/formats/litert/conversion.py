@@ -1,4 +1,4 @@
-"""Modules to one flatbuffer with a signature for each; equal weights are stored once."""
+"""A stage to a LiteRT file with one signature."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from classkinfy_export.stages.prepare import Prepare
 
 
 @contextmanager
-def _float_levels(modules: list[nn.Module]) -> Iterator[None]:
+def _float_levels(module: nn.Module) -> Iterator[None]:
     """LiteRT has no 8-bit maximum: hold the levels of ``prepare`` in floats meanwhile."""
-    prepares = {
-        part for module in modules for part in module.modules() if isinstance(part, Prepare)
-    }
-    before = {part: part.level_dtype for part in prepares}
+    prepares = [part for part in module.modules() if isinstance(part, Prepare)]
+    before = [part.level_dtype for part in prepares]
     for part in prepares:
         part.level_dtype = torch.float32
     try:
         yield
     finally:
-        for part, dtype in before.items():
+        for part, dtype in zip(prepares, before, strict=True):
             part.level_dtype = dtype
 
 
-def convert(stages: dict[str, tuple[nn.Module, StageSpec]]) -> bytes:
-    """Convert stages into one LiteRT file.
+def convert(module: nn.Module, spec: StageSpec) -> bytes:
+    """Convert a stage, all float.
 
     Args:
-        stages: module and spec by signature name.
+        module: called with the spec's inputs, returns a dict by output name.
+        spec: the stage; the signature has its name.
 
     Returns:
         the flatbuffer.
@@ -46,16 +45,12 @@ def convert(stages: dict[str, tuple[nn.Module, StageSpec]]) -> bytes:
     """
     with quiet():
         import litert_torch
-    with quiet(), torch.no_grad(), _float_levels([module for module, _ in stages.values()]):
-        converter = None
-        for name, (module, spec) in stages.items():
-            add = litert_torch.signature if converter is None else converter.signature
-            converter = add(name, module, sample_kwargs=example_inputs(spec))
-        assert converter is not None
+    with quiet(), torch.no_grad(), _float_levels(module):
+        converter = litert_torch.signature(spec.name, module, sample_kwargs=example_inputs(spec))
         try:
             model = converter.convert()
         except (RuntimeError, ValueError, NotImplementedError) as error:
-            raise ExportError(f"{', '.join(stages)} does not convert to LiteRT: {error}") from error
+            raise ExportError(f"{spec.name} does not convert to LiteRT: {error}") from error
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             model.export(str(path))
