@@ -55,18 +55,25 @@ class Bundle:
         self._storage = storage
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], trusted: Collection[str] = ()) -> Bundle:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        trusted: Collection[str] = (),
+        *,
+        sha256: str | None = None,
+    ) -> Bundle:
         """Open a bundle and check its signature, and every file that the manifest pins.
 
         Args:
             path: its folder or archive.
             trusted: public keys, as of ``signature.read_public``, one of which must have signed
                 it; without any, it need not be signed.
+            sha256: the bundle's id, where it has to be one that was opened before.
 
         Raises:
             BundleError: not a bundle, or a manifest that cannot be read.
             IntegrityError: a file is missing or was changed, a signature is not of this manifest,
-                or none of the trusted made it.
+                none of the trusted made it, or it is another bundle than it has to be.
         """
         path = Path(path)
         storage = _open_storage(path)
@@ -83,6 +90,13 @@ class Bundle:
                 f"{path} is not a bundle: it has no {MANIFEST}",
                 hint="give the directory or .ckb file that 'classkinfy export' wrote",
             ) from None
+        found = hashlib.sha256(data).hexdigest()
+        if sha256 not in (None, found):
+            raise IntegrityError(
+                f"{path.name} is not the bundle that was opened before: its manifest's SHA-256 is "
+                f"{found}, not {sha256}",
+                hint="let nothing write to it while it is worked with, and begin again",
+            )
         signer = _signer(storage, data, path.name)
         if trusted and signer not in trusted:
             raise IntegrityError(
@@ -91,13 +105,12 @@ class Bundle:
                 hint="get the bundle from who holds one of them",
             )
         manifest = Manifest.from_bytes(data, f"{path.name}/{MANIFEST}")
-        sha256 = hashlib.sha256(data).hexdigest()
-        if _sealed(storage) != sha256:
+        if _sealed(storage) != found:
             raise IntegrityError(
                 f"{path.name}: {MANIFEST} was changed: its SHA-256 is not that in {SEAL}",
                 hint="copy the bundle again, or export it again",
             )
-        bundle = cls(path, storage, manifest, sha256, signer)
+        bundle = cls(path, storage, manifest, found, signer)
         for name in manifest.files:
             bundle.read(name)
         return bundle

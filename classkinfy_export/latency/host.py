@@ -178,6 +178,7 @@ def _holds(bundle: Bundle, configuration: Configuration) -> bool:
 def _spawn(bundle: Bundle, photo: Path, configuration: Configuration, warmup: int, n: int) -> Round:
     arguments = {
         "bundle_path": str(bundle.path.resolve()),
+        "sha256": bundle.sha256,
         "photo_path": str(photo),
         **configuration._asdict(),
         "warmup": warmup,

@@ -26,6 +26,7 @@ from classkinfy_export.runtimes.session import Session
 
 def measure(
     bundle_path: str,
+    sha256: str,
     photo_path: str,
     runtime: str,
     form: Form,
@@ -39,6 +40,7 @@ def measure(
 
     Args:
         bundle_path: the bundle.
+        sha256: its id.
         photo_path: an encoded photo, of any size.
         runtime: its name.
         form: ``staged`` or ``fused``.
@@ -54,7 +56,7 @@ def measure(
     photo = Path(photo_path).read_bytes()
     before = _memory()["now"]
     start = time.perf_counter()
-    bundle = Bundle.open(bundle_path)
+    bundle = Bundle.open(bundle_path, sha256=sha256)
     opened = time.perf_counter()
     engine = runtimes.get(runtime).open(bundle, precision=precision, threads=threads)
     session = Session(engine, form)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tiny_bundle import make_bundle
 
+from classkinfy_export.bundle import signature, writer
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.latency.host import bench
+from classkinfy_export.latency.operators import profile
 from classkinfy_export.latency.report import LatencyReport, Ratio
 from classkinfy_export.latency.worker import measure
 
@@ -198,6 +203,19 @@ def test_a_process_that_a_signal_ended_is_told_of_as_that() -> None:
         fresh.run("no_such_module", {}, "measuring")
 
 
+@pytest.mark.parametrize("work", [bench, profile])
+def test_a_bundle_that_another_took_the_place_of_is_not_measured(
+    work: Callable[..., object], tmp_path: Path, key: Path
+) -> None:
+    signed = writer.sign(make_bundle(tmp_path / "bundle"), key)
+    opened = Bundle.open(signed.path, [signature.read_public(key.with_suffix(".pub.pem"))])
+    shutil.rmtree(signed.path)
+    other = make_bundle(signed.path, name="other")
+    with pytest.raises(ClasskinfyError, match="bundle is not the bundle that was opened") as told:
+        work(opened, names=["onnxruntime"])
+    assert all(bundle.sha256 in str(told.value) for bundle in (opened, other))
+
+
 def test_a_bundle_with_nothing_in_common_is_not_compared(
     trunk_bundle: Path, light_bundle: Path
 ) -> None:
@@ -220,7 +238,15 @@ def test_the_worker_counts_from_bytes_to_answers(trunk_bundle: Path, tmp_path: P
     Image.fromarray(np.full((96, 128, 3), 128, np.uint8)).save(tmp_path / "photo.jpg")
     spawned = time.perf_counter() - 1.0
     result = measure(
-        str(trunk_bundle), str(tmp_path / "photo.jpg"), "onnxruntime", "staged", 1, 2, 5, spawned
+        str(trunk_bundle),
+        Bundle.open(trunk_bundle).sha256,
+        str(tmp_path / "photo.jpg"),
+        "onnxruntime",
+        "staged",
+        1,
+        2,
+        5,
+        spawned,
     )
     assert len(result["latency_ms"]) == 5
     inside = result["open_ms"] + result["load_ms"] + result["first_ms"]

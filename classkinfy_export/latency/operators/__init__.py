@@ -145,6 +145,7 @@ def _spawn(
         np.save(Path(folder) / "image.npy", image)
         arguments = {
             "bundle_path": str(bundle.path.resolve()),
+            "sha256": bundle.sha256,
             "folder": folder,
             "runtime": runtime,
             "precision": precision,

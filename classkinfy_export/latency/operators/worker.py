@@ -33,6 +33,7 @@ _RESOLUTION_MS = 1e-3
 
 def measure(
     bundle_path: str,
+    sha256: str,
     folder: str,
     runtime: str,
     precision: Precision,
@@ -44,6 +45,7 @@ def measure(
 
     Args:
         bundle_path: the bundle.
+        sha256: its id.
         folder: has ``image.npy``, uint8 [1, H, W, 3]; for what the profiler writes.
         runtime: ``onnxruntime`` or ``litert``.
         precision: of the models.
@@ -52,7 +54,7 @@ def measure(
         n: answers that are.
     """
     image = np.load(Path(folder) / "image.npy")
-    bundle = Bundle.open(bundle_path)
+    bundle = Bundle.open(bundle_path, sha256=sha256)
     chosen = runtimes.get(runtime)
     staged = bundle.manifest.find_model("prepare", chosen.format, precision) is not None
     form: Form = "staged" if staged else "fused"
