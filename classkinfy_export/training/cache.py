@@ -7,6 +7,7 @@ The cache's name is a hash of what shapes it, ``_VERSION`` among it, which chang
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -163,10 +164,28 @@ def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memma
     Without, a disk that is full is told of by a signal that ends the process.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with files.named(path), path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with files.named(path), path.open("r+b") as file:
+        if not _reserved(file.fileno(), path.stat().st_size):
+            file.seek(array.offset)
+            row = bytes(array[0].nbytes)
+            for _ in range(len(array)):
+                file.write(row)
+            file.flush()
+            os.fsync(file.fileno())  # some disks say no sooner that they are full
     return array
+
+
+def _reserved(file: int, size_bytes: int) -> bool:
+    """Reserve a file's place; False where the system or the file system offers no such thing."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        os.posix_fallocate(file, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        return False
+    return True
 
 
 def _fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -99,11 +100,27 @@ def test_a_quantisation_that_finds_no_place_leaves_nothing(
     classkinfy(*quantize).refused(*LOCKED)
 
 
-@pytest.mark.parametrize(("kib", "place"), [(300, "pixels_64.npy"), (1100, "run")])
+def unreserved(*_: int) -> None:
+    """Reserve no place, as on a file system that cannot."""
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+@pytest.mark.parametrize(
+    ("kib", "place", "reserves"),
+    [(300, "pixels_64.npy", True), (300, "pixels_64.npy", False), (1100, "run", True)],
+)
 def test_a_training_that_finds_no_place_goes_on_where_there_is_some(
-    kib: int, place: str, lesions: Path, classkinfy: Classkinfy, disk: Disk
+    kib: int,
+    place: str,
+    reserves: bool,
+    lesions: Path,
+    classkinfy: Classkinfy,
+    disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The first for decoded pixels, which are mapped into memory; the second for a checkpoint.
+    # 300 KiB for decoded pixels, which are mapped into memory; 1100 for a checkpoint.
+    if not reserves:
+        monkeypatch.setattr(os, "posix_fallocate", unreserved)
     folder = disk(kib)
     short = ("--set", "classifier.fit.epochs=1", "--set", "graders.fit.epochs=1")
     options = (*SMALL, "--set", NETWORK, *short, "--set", "taxonomy.graded=[mel]")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -236,6 +239,28 @@ def test_cached_pixels_are_what_the_deployed_stages_feed_the_network(
         difference = np.abs(levels[row].astype(int) - expected.astype(int))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 2e-3
+
+
+@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_pixels_are_cached_where_no_place_can_be_reserved(
+    refusal: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = pd.DataFrame({"path": [str(p) for p in sorted(data.glob("*.jpg"))[:3]]})
+    recipe = recipes.parse({"working_size": {"height": 96, "width": 128}}, recipes.TrainRecipe)
+
+    def kept(folder: Path) -> dict[str, Any]:
+        return cache.prepared(
+            records, [64], working_size=recipe.working_size, hair_removal=True, folder=folder
+        )
+
+    expected = kept(tmp_path / "reserved")
+
+    def refuse(*_: int) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    for name, array in kept(tmp_path / "written").items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
 def test_severities_of_the_users_own_take_the_place_of_the_proxy(
