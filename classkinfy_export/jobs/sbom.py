@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 
@@ -33,6 +34,7 @@ _RUNTIMES: dict[FormatName, str] = {
     "onnx": "onnxruntime",
     "litert": "ai-edge-litert",
 }
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Sorted = dict[str, Component]
 
 
@@ -85,7 +87,7 @@ def _models(manifest: Manifest) -> _Sorted:
             name=path,
             type=ComponentType.MACHINE_LEARNING_MODEL,
             bom_ref=path,
-            hashes=[_sha256(manifest.files[path].sha256)],
+            hashes=_hashes(manifest.files[path].sha256),
             licenses=[_licence(manifest)],
             properties=_properties(
                 format=held[0].format,
@@ -109,9 +111,12 @@ def _checkpoints(manifest: Manifest) -> _Sorted:
             bom_ref=f"checkpoint:{stage}",
             description="A checkpoint. The hash is over names, shapes and bytes of its weights.",
             scope=ComponentScope.EXCLUDED,
-            hashes=[_sha256(digest)],
+            hashes=_hashes(digest),
             licenses=[_licence(manifest)],
-            properties=_properties(recipe_sha256=manifest.provenance.training_recipe_sha256 or ""),
+            properties=_properties(
+                recipe_sha256=manifest.provenance.training_recipe_sha256 or "",
+                weights="" if _hashes(digest) else digest,
+            ),
         )
         for stage, digest in manifest.provenance.checkpoints.items()
     }
@@ -121,7 +126,9 @@ def _training(manifest: Manifest) -> _Sorted:
     data = dict(manifest.provenance.data)
     if not data:
         return {}
-    name, fingerprint = data.pop("name", "training data"), data.pop("fingerprint", None)
+    name, hashes = data.pop("name", "training data"), _hashes(data.get("fingerprint", ""))
+    if hashes:
+        del data["fingerprint"]
     return {
         "training": Component(
             name=name,
@@ -130,7 +137,7 @@ def _training(manifest: Manifest) -> _Sorted:
             description="What the checkpoints were trained on. The hash is over the sorted lines "
             "'image_id,dx,lesion_id'.",
             scope=ComponentScope.EXCLUDED,
-            hashes=[] if fingerprint is None else [_sha256(fingerprint)],
+            hashes=hashes,
             properties=_properties(**data),
         )
     }
@@ -149,7 +156,7 @@ def _calibration(manifest: Manifest) -> _Sorted:
             description="What int8 was rounded and calibrated on. The hash is over the photos' "
             "hashes, in the order in which they were used.",
             scope=ComponentScope.EXCLUDED,
-            hashes=[_sha256(photos.sha256)],
+            hashes=_hashes(photos.sha256),
             properties=_properties(**{k: str(v) for k, v in told.items() if v is not None}),
         )
     }
@@ -192,8 +199,11 @@ def _licence(manifest: Manifest) -> DisjunctiveLicense:
     return DisjunctiveLicense(id=named if known else None, name=None if known else named)
 
 
-def _sha256(digest: str) -> HashType:
-    return HashType(alg=HashAlgorithm.SHA_256, content=digest)
+def _hashes(digest: str) -> list[HashType]:
+    """Return a SHA-256 as a component has it; none of a text that is no SHA-256."""
+    if not _SHA256.fullmatch(digest):
+        return []
+    return [HashType(alg=HashAlgorithm.SHA_256, content=digest)]
 
 
 def _properties(**told: str) -> Iterable[Property]:

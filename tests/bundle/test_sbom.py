@@ -36,9 +36,9 @@ HAM10000 = {
 }
 
 
-def trained(manifest: Manifest) -> Manifest:
+def trained(manifest: Manifest, **changed: str) -> Manifest:
     """Return a manifest whose checkpoints tell of the data that they were trained on."""
-    provenance = manifest.provenance.model_copy(update={"data": HAM10000})
+    provenance = manifest.provenance.model_copy(update={"data": HAM10000 | changed})
     return manifest.model_copy(update={"provenance": provenance})
 
 
@@ -130,6 +130,21 @@ def test_training_data_are_known_by_their_hash(quantised_bundle: Path) -> None:
     told = {entry["name"]: entry["value"] for entry in data["properties"]}
     assert told == {"classkinfy:images": "6011", "classkinfy:split_sha256": "d6" * 32}
     assert needs(bill, "checkpoint:classify") == {"data:training"}
+
+
+@pytest.mark.parametrize("fingerprint", ["release of May", "27" * 31, "XY" * 32, ""])
+def test_what_is_no_hash_is_told_as_text(fingerprint: str, tmp_path: Path) -> None:
+    manifest = trained(make_bundle(tmp_path / "tiny").manifest, fingerprint=fingerprint)
+    provenance = manifest.provenance.model_copy(update={"checkpoints": {"classify": fingerprint}})
+    text = sbom.bill_of_materials(manifest.model_copy(update={"provenance": provenance})).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = json.loads(text)
+    data = components(found, "data")["data:training"]
+    weights = components(found, "machine-learning-model")["checkpoint:classify"]
+    for part, name in ((data, "fingerprint"), (weights, "weights")):
+        told = {entry["name"]: entry["value"] for entry in part.get("properties", ())}
+        assert "hashes" not in part
+        assert told.get(f"classkinfy:{name}", "") == fingerprint
 
 
 def test_the_recipe_of_the_training_is_known_by_its_hash_also_once_quantised(
