@@ -131,6 +131,8 @@ class BundleVectors(AlteredBundles):
             "odd_nv21", put("capture", to={"height": 49, "width": 64, "layout": "nv21"}), "even"
         )
         self.edited("dtype", put("stages", 0, "outputs", 0, "dtype", to="float64"), "expected one")
+        reads = "reads nothing, which no stage gave"
+        self.edited("not_wired", put("stages", 2, "inputs", 0, "name", to="nothing"), reads)
         for key, value in {"name": 3, "models": {}, "files": [], "taxonomy": None}.items():
             self.edited(f"type_{key}", put(key, to=value), f"{MANIFEST}.{key}")
         self.raw("nan", lambda d: d.replace(b'"above": 0.15', b'"above": NaN'), "NaN")
@@ -168,7 +170,6 @@ class BundleVectors(AlteredBundles):
         def put(*path: str | int, to: object) -> Edit:
             return lambda m: _at(m, path[:-1]).__setitem__(path[-1], to)
 
-        reads = "reads nothing, which no stage gave"
         for name, edit, says in (
             (
                 "negative_shape",
@@ -178,7 +179,6 @@ class BundleVectors(AlteredBundles):
             ("large_shape", put("stages", 0, "outputs", 0, "shape", to=[1 << 20] * 3), "more than"),
             ("large_file", put("files", _FILE, "size_bytes", to=1 << 40), "size_bytes"),
             ("other_shape", put("stages", 2, "outputs", 0, "shape", to=[1, 8]), "expected float32"),
-            ("not_wired", put("stages", 2, "inputs", 0, "name", to="nothing"), reads),
             (
                 "no_quality",
                 lambda m: m["stages"][0]["outputs"].pop(1),

@@ -212,6 +212,20 @@ class Manifest(Document):
                 raise ValueError(f"file {path!r} is not a plain relative path")
         return self
 
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        """Of two stages that wait for each other, one takes what none before it gives."""
+        known = {"image"}
+        for stage in self.stages:
+            for tensor in stage.inputs:
+                if tensor.name not in known:
+                    raise ValueError(
+                        f"stage {stage.name} takes {tensor.name!r}, which no stage before it gives"
+                    )
+            if stage.kind != "grade":  # one grader runs, as is decided
+                known |= {tensor.name for tensor in stage.outputs}
+        return self
+
     def _changes(self, model: ModelFile) -> bool:
         """Whether a file holds what its precision changes of fp32.
 

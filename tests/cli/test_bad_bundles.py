@@ -79,6 +79,15 @@ def _traversal(path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda m: m | {"files": m["files"] | {path: next(iter(m["files"].values()))}}
 
 
+def _takes(place: int, tensor: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(manifest: dict[str, Any]) -> dict[str, Any]:
+        inputs = manifest["stages"][place]["inputs"]
+        inputs.append(inputs[0] | {"name": tensor})
+        return manifest
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "fragments"),
     [
@@ -96,6 +105,10 @@ def _traversal(path: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         (_traversal("a/../../b"), ("'a/../../b' is not a plain relative path",)),
         (_traversal("a\\b"), ("is not a plain relative path",)),
         (_traversal("C:/x"), ("'C:/x' is not a plain relative path",)),
+        # A ring of two stages, one of a stage alone, and what is of another grader.
+        (_takes(0, "probabilities"), ("prepare takes 'probabilities', which no stage before",)),
+        (_takes(1, "preliminary"), ("stage screen takes 'preliminary'", "export it again")),
+        (_takes(-1, "severity"), ("takes 'severity', which no stage before it gives",)),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(
