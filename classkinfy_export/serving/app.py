@@ -118,10 +118,7 @@ def create_app(
 
     @app.exception_handler(SQLAlchemyError)
     async def unrecorded(request: Request, error: SQLAlchemyError) -> JSONResponse:
-        # Its text has the statement's values: answers, and photos.
-        _LOG.error("an answer was not recorded: %s", getattr(error, "orig", type(error).__name__))
-        failure = Failure(error="the answer could not be recorded", hint="ask again later")
-        return JSONResponse(failure.model_dump(), 503, headers={"Retry-After": "1"})
+        return JSONResponse(_unrecorded(error).model_dump(), 503, headers={"Retry-After": "1"})
 
     @app.exception_handler(HTTPException)
     async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
@@ -212,6 +209,8 @@ def create_app(
                 event = await events.get()
             try:
                 yield _event("answer", running.result())
+            except SQLAlchemyError as error:
+                yield _event("error", _unrecorded(error))
             except Exception as error:  # whatever it is, the client is told that it ended
                 if not isinstance(error, ClasskinfyError | Busy):
                     _LOG.exception("no answer")
@@ -262,6 +261,11 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, ClasskinfyError):
         return Failure(error=error.message, hint=error.hint)
     return Failure(error="no answer", hint="ask again later")
+
+
+def _unrecorded(error: SQLAlchemyError) -> Failure:
+    _LOG.error("an answer was not recorded: %s", getattr(error, "orig", type(error).__name__))
+    return Failure(error="the answer could not be recorded", hint="ask again later")
 
 
 def _event(name: str, data: BaseModel) -> str:

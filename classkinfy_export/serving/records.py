@@ -52,7 +52,8 @@ class Records:
     def __init__(self, url: str, *, images: bool = False) -> None:
         self._images = images
         try:
-            self._engine = create_engine(url, pool_pre_ping=True)
+            # An error's text would have the statement's values: the answer.
+            self._engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
             place = self._engine.url.database
             if self._engine.dialect.name == "sqlite" and place in (None, "", ":memory:"):
                 raise ValueError("a database in memory is gone when the server ends")

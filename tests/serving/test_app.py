@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.testclient import TestClient
 
 from classkinfy_export import runtimes
@@ -256,6 +257,25 @@ def test_an_answer_that_cannot_be_kept_is_not_given(
     response = client.post("/v1/predict", **form(photos[0]))
     assert response.status_code == 503
     assert "recorded" in response.json()["error"]
+    streamed = events(client.post("/v1/predict/stream", **form(photos[0])).text)
+    assert [name for name, _ in streamed] == ["preliminary", "diagnosis", "error"]
+    assert streamed[-1][1] == response.json()
+
+
+def test_an_error_of_the_database_does_not_have_the_answer(
+    trunk_bundle: Path, photos: list[bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.db"
+    records = Records(f"sqlite:///{path}")
+    with sqlite3.connect(path) as database:
+        database.execute("drop table predictions")
+    with runtimes.get("onnxruntime").open(Bundle.open(trunk_bundle)) as engine:
+        prediction = Session(engine).predict(photos[0])
+    with pytest.raises(SQLAlchemyError) as told:
+        records.add(prediction, photos[0])
+    assert "no such table" in str(told.value)
+    assert "accepted" not in str(told.value)
+    assert prediction.bundle not in str(told.value)
 
 
 def test_it_tells_what_answers_and_how_it_does(
