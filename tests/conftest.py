@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ os.environ.pop("CLASSKINFY_TRUSTED", None)  # bundles of tests are signed by nob
 os.environ.pop("COLUMNS", None)  # parallel workers of pytest are told of a narrow terminal
 
 import conversions
+import disks
 import pytest
 import torch
+from disks import Disk
 from filelock import FileLock
 from PIL import Image
 
@@ -225,6 +228,16 @@ def shipped_bundle(once: Once) -> Path:
     """The shipped model, staged."""
     recipe = recipes.load("export/mobile.yaml", ExportRecipe, ("forms=[staged]", "golden=false"))
     return once("shipped_bundle", lambda out: export.export(Sources.from_run(SHIPPED), recipe, out))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """Mount a disk of so many KiB, as ``disk(4096)``, and get its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    yield lambda kib: disks.mount(folder, kib)
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ class Records:
             reason = str(getattr(error, "orig", None) or error)
             raise ClasskinfyError(
                 f"answers cannot be recorded: {reason}",
-                hint="give a URL such as sqlite:///answers.db",
+                hint="give a URL such as sqlite:///answers.db, where there is room to write",
             ) from error
         self._sessions = sessionmaker(self._engine)
 
@@ -81,9 +81,14 @@ class Records:
             quality=prediction.quality,
             image=photo if self._images else None,
         )
-        with self._sessions.begin() as session:
-            session.add(record)
-            return record.id
+        try:
+            with self._sessions.begin() as session:
+                session.add(record)
+                return record.id
+        except SQLAlchemyError:
+            # A connection that SQLite opened on a read-only disk stays read-only.
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
+from disks import Disk, fill, remount
 from listing import listing
 from typer.testing import CliRunner
 
@@ -30,30 +31,6 @@ FULL = ("No space left on device", "free some, or write elsewhere")
 LOCKED = ("Read-only file system", "write elsewhere")
 
 Classkinfy = Callable[..., Any]
-Disk = Callable[[int], Path]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """Make a disk of so many KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mounted(kib: int) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", folder]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (FileNotFoundError, subprocess.CalledProcessError):
-            pytest.skip("no disk of its own size may be mounted here: that takes root")
-        return folder
-
-    yield mounted
-    if folder.is_mount():
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def lock(folder: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
 
 
 def conversion(weights: Path, out: Path) -> list[object]:
@@ -63,12 +40,6 @@ def conversion(weights: Path, out: Path) -> list[object]:
     given += ["--screen", weights / "screen.safetensors"]
     given += [*SMALL, "--set", "formats=[pytorch]", "--set", "golden=false"]
     return ["export", *given, "--out", out, "--overwrite"]
-
-
-def fill(disk: Path, leave_kib: int) -> None:
-    """Leave so much place."""
-    free = shutil.disk_usage(disk).free
-    (disk / "other").write_bytes(bytes(free - leave_kib * 1024))
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.ckb"])
@@ -81,7 +52,7 @@ def test_an_export_that_finds_no_place_keeps_the_old_bundle(
     before = Bundle.open(folder / name).sha256
     fill(folder, leave_kib=100)
     classkinfy(*export, "--set", "name=new").refused(*FULL, folder / name)
-    lock(folder)
+    remount(folder, "ro")
     classkinfy(*export, "--set", "name=new").refused(*LOCKED, f".{name}.")
     assert listing(folder) == sorted([name, "other"])
     assert Bundle.open(folder / name).sha256 == before
@@ -96,7 +67,7 @@ def test_a_quantisation_that_finds_no_place_leaves_nothing(
     quantize = ("quantize", bundle, *options, "--out", folder / "new")
     classkinfy(*quantize).refused(*FULL, folder / "new")
     assert listing(folder) == []
-    lock(folder)
+    remount(folder, "ro")
     classkinfy(*quantize).refused(*LOCKED)
 
 
@@ -128,10 +99,10 @@ def test_a_training_that_finds_no_place_goes_on_where_there_is_some(
     classkinfy(*train).refused(*FULL, place)
     kept = {path: path.read_bytes() for path in (folder / "run").glob("*.*")}
     assert kept
-    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+    remount(folder, "size=16m")
     assert classkinfy(*train).exit_code == 0
     assert {path: path.read_bytes() for path in kept} == kept
-    lock(folder)
+    remount(folder, "ro")
     other = (*train[:-1], folder / "other")
     classkinfy(*other).refused(*LOCKED)
 
@@ -149,7 +120,7 @@ def test_a_bundle_that_finds_no_place_in_an_app_or_for_a_signature_is_as_it_was(
     classkinfy("embed", bundle, "--android", folder / "app").refused(*FULL, "classkinfy.ckb")
     assert archive.read_bytes() == before
     assert not any(path.is_file() for path in (folder / "app").rglob("*"))
-    lock(folder)
+    remount(folder, "ro")
     classkinfy("sign", archive, "--key", key).refused(*LOCKED)
     classkinfy("embed", bundle, "--android", folder / "other").refused(*LOCKED)
     assert archive.read_bytes() == before
@@ -160,7 +131,7 @@ def test_photos_are_answered_where_nothing_can_be_written(
 ) -> None:
     folder = disk(16384)
     shutil.copytree(bundle, folder / "bundle")
-    lock(folder)
+    remount(folder, "ro")
     with monkeypatch.context() as nowhere:
         nowhere.setattr(tempfile, "tempdir", str(folder))
         ran = classkinfy("predict", folder / "bundle", photo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disks import Disk, fill, remount
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.testclient import TestClient
 
 from classkinfy_export import runtimes
 from classkinfy_export.bundle.reader import Bundle
-from classkinfy_export.errors import BundleError
+from classkinfy_export.errors import BundleError, ClasskinfyError
 from classkinfy_export.runtimes.session import Prediction, Session
 from classkinfy_export.serving.app import Limits
 from classkinfy_export.serving.records import Records
@@ -260,6 +262,40 @@ def test_an_answer_that_cannot_be_kept_is_not_given(
     streamed = events(client.post("/v1/predict/stream", **form(photos[0])).text)
     assert [name for name, _ in streamed] == ["preliminary", "diagnosis", "error"]
     assert streamed[-1][1] == response.json()
+
+
+def test_what_is_read_only_refuses_answers_until_it_is_not(
+    serve: Serve, photos: list[bytes], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root = os.geteuid() == 0  # whom no file's mode keeps from writing
+    folder = request.getfixturevalue("disk")(256) if root else tmp_path
+    path = folder / "answers.db"
+    Records(f"sqlite:///{path}").close()
+    path.chmod(0o444)
+    if root:
+        remount(folder, "ro")
+    client = serve(records=Records(f"sqlite:///{path}"))
+    response = client.post("/v1/predict", **form(photos[0]))
+    assert response.status_code == 503
+    assert "recorded" in response.json()["error"]
+    if root:
+        remount(folder, "rw")
+    path.chmod(0o644)
+    given = client.post("/v1/predict", **form(photos[0])).json()["id"]
+    with sqlite3.connect(path) as database:
+        assert database.execute("select id from predictions").fetchall() == [(given,)]
+
+
+@pytest.mark.parametrize("reason", ["disk is full", "readonly database"])
+def test_a_database_that_cannot_be_made_is_an_error(reason: str, disk: Disk) -> None:
+    folder = disk(64)
+    if "full" in reason:
+        fill(folder, leave_kib=0)
+    else:
+        (folder / "answers.db").touch()
+        remount(folder, "ro")
+    with pytest.raises(ClasskinfyError, match=f"{reason}: .* where there is room to write"):
+        Records(f"sqlite:///{folder / 'answers.db'}")
 
 
 def test_an_error_of_the_database_does_not_have_the_answer(

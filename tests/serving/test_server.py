@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import sqlite3
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from disks import remount
 
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.jobs.serve import Service
@@ -107,6 +109,49 @@ def test_what_it_has_answered_is_on_record_after_it_was_killed(
     assert answered.keys() <= kept.keys()
     assert all(json.loads(kept[name])["probabilities"] == answered[name] for name in answered)
     assert len(kept) - len(answered) <= 2 * 3, "but for those whose answer was on its way"
+
+
+@pytest.mark.parametrize("full", ["disk", "limit"])
+def test_on_a_full_disk_no_answer_is_given_until_there_is_room(
+    full: str,
+    trunk_bundle: Path,
+    lesions: list[Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    folder = request.getfixturevalue("disk")(64) if full == "disk" else tmp_path
+    database, photo = folder / "answers.db", lesions[0].read_bytes()
+    with server(trunk_bundle, "--record", f"sqlite:///{database}") as (process, url):
+
+        def ask() -> httpx.Response:
+            return httpx.post(f"{url}/v1/predict", files={"image": photo})
+
+        before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        if full == "limit":
+            most = database.stat().st_size + 4096
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, before[1]))
+        asked = [ask() for _ in range(20)]
+        told = [answer for answer in asked if answer.status_code == 200]
+        refused = [answer for answer in asked if answer.status_code == 503]
+        assert len(told) + len(refused) == 20
+        for answer in refused:
+            assert answer.json()["error"] == "the answer could not be recorded"
+            assert "Retry-After" in answer.headers
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        if full == "limit":
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
+        else:
+            remount(folder, "size=1m")
+        told.append(ask())
+        assert told[-1].status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert "an answer was not recorded" in said
+    assert "Traceback" not in said
+    with closing(sqlite3.connect(database)) as opened:
+        kept = [name for (name,) in opened.execute("SELECT id FROM predictions")]
+    assert refused
+    assert sorted(kept) == sorted(answer.json()["id"] for answer in told)
 
 
 @pytest.mark.parametrize(
