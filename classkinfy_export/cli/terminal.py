@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -115,14 +116,24 @@ def _caches() -> Iterator[None]:
     """
     unset = {"MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "KERAS_HOME"} - os.environ.keys()
     with ExitStack() as stack:
-        with suppress(OSError):  # nowhere to write: then nothing is kept
+        with suppress(OSError, RuntimeError):  # nowhere to write, or no home: without, then
             made = tempfile.TemporaryDirectory(prefix="classkinfy.", ignore_cleanup_errors=True)
             os.environ.update(dict.fromkeys(unset, stack.enter_context(made)))
+            if "MPLCONFIGDIR" in unset:
+                for fonts in _matplotlibs().glob("fontlist-*.json"):
+                    shutil.copy(fonts, made.name)  # else every font is read anew
         try:
             yield
         finally:
             for name in unset:
                 os.environ.pop(name, None)
+
+
+def _matplotlibs() -> Path:
+    """Where matplotlib keeps what it found, when other programs use it."""
+    if not sys.platform.startswith(("linux", "freebsd")):
+        return Path("~/.matplotlib").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "matplotlib"
 
 
 def _system(error: OSError | MemoryError | RuntimeError) -> str | None:

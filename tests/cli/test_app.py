@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from classkinfy_export import __version__
+from classkinfy_export.cli import terminal
 from classkinfy_export.taxonomy import DISCLAIMER
 
 COMMAND = Path(sys.executable).with_name("classkinfy")
@@ -53,6 +57,39 @@ def test_help_names_every_verb_and_the_disclaimer(classkinfy: Classkinfy) -> Non
         *("evaluate", "verify", "localise", "bench", "predict", "explain", "report"),
     ):
         assert f" {verb} " in text
+
+
+def test_the_list_of_fonts_that_matplotlib_made_before_is_used_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True)
+    made = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ((path, fonts),) = made.items()
+    seen: dict[str, bytes] = {}
+
+    def look() -> None:
+        folder = Path(os.environ["MPLCONFIGDIR"])
+        assert folder not in path.parents
+        seen.update({one.name: one.read_bytes() for one in folder.iterdir()})
+
+    app = typer.Typer(cls=terminal.Group)
+    app.callback()(lambda: None)
+    app.command("work")(look)
+    assert CliRunner().invoke(app, ["work"], catch_exceptions=False).exit_code == 0
+    assert seen == {path.name: fonts}
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == made
+
+
+def test_a_user_without_a_home_is_answered(
+    classkinfy: Classkinfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    classkinfy("inspect", tmp_path).refused("has no manifest.json")
 
 
 def test_version_is_the_packages(classkinfy: Classkinfy) -> None:
