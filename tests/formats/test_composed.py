@@ -1,0 +1,120 @@
+"""A LiteRT file that is composed from its stages' files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from classkinfy_export import runtimes
+from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.errors import ExportError
+from classkinfy_export.formats.litert.compose import Stage, compose
+from classkinfy_export.jobs import export
+from classkinfy_export.jobs.sources import Sources
+from classkinfy_export.latency.operators.litert_graph import SignatureGraph
+from classkinfy_export.parity.ranges import calibrated
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
+from classkinfy_export.runtimes.session import Session
+
+INT8 = "static_wi8_ai8"
+
+
+@pytest.fixture(scope="module")
+def data(trunk_bundle: Path) -> bytes:
+    return (trunk_bundle / "models" / "litert" / "main.tflite").read_bytes()
+
+
+def graphs(model: schema.ModelT) -> dict[str, schema.SubGraphT]:
+    return {s.signatureKey.decode(): model.subgraphs[s.subgraphIndex] for s in model.signatureDefs}
+
+
+def test_weights_are_in_the_file_once(data: bytes) -> None:
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    contents = [bytes(b.data) for b in model.buffers if b.data is not None and len(b.data)]
+    assert len(contents) == len(set(contents))
+    large = {i for i, b in enumerate(model.buffers) if b.data is not None and len(b.data) > 4096}
+    held = {
+        name: large & {tensor.buffer for tensor in graph.tensors}
+        for name, graph in graphs(model).items()
+    }
+    stages = set().union(*(of for name, of in held.items() if name != "pipeline"))
+    assert held["classify"]
+    assert held["pipeline"] == stages
+
+
+def test_buffers_are_where_a_runtime_may_map_them(data: bytes) -> None:
+    model, whole = schema.Model.GetRootAs(data, 0), np.frombuffer(data, np.uint8)
+    places = [
+        model.Buffers(i).DataAsNumpy().__array_interface__["data"][0]
+        - whole.__array_interface__["data"][0]
+        for i in range(model.BuffersLength())
+        if model.Buffers(i).DataLength()
+    ]
+    assert places
+    assert not any(place % 16 for place in places)
+
+
+def test_the_fused_graph_runs_the_operators_of_all_stages(data: bytes) -> None:
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    found = {name: [op.opcodeIndex for op in g.operators] for name, g in graphs(model).items()}
+    staged = [kind for name, kinds in found.items() if name != "pipeline" for kind in kinds]
+    assert found["pipeline"][: len(staged)] == staged
+    assert len(found["pipeline"]) > len(staged), "what decides, and what selects"
+
+
+def test_tensors_of_the_fused_graph_tell_of_their_stage(data: bytes) -> None:
+    modules = set(SignatureGraph(data, "pipeline").placed().values())
+    assert "classify.backbone.blocks.0.0.conv" in modules
+    assert {"prepare", "screen", "classify", "grade_mel", "decide", "select"} <= {
+        module.partition(".")[0] for module in modules
+    }
+
+
+def test_ranges_of_the_fused_graph_are_the_stages(quantised_bundle: Path) -> None:
+    bundle = Bundle.open(quantised_bundle)
+    model = bundle.manifest.find_model("classify", "litert", INT8)
+    assert model is not None
+    ranges = calibrated(bundle, model)
+    own = {name: [of for n, of in ranges.items() if n.startswith(name)] for name in model.entries}
+    assert own["classify"]
+    assert own["pipeline"] == own["classify"]
+
+
+def test_a_stage_that_runs_another_graph_is_refused(data: bytes) -> None:
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    model.signatureDefs = model.signatureDefs[:1]
+    whole = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    with pytest.raises(ExportError, match="prepare has operators that run another graph"):
+        compose(("prepare",), {"prepare": Stage(whole)}, assembly=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_int8_can_be_had_in_a_fused_graph_alone(
+    checkpoints: Callable[[str], Sources],
+    small_recipe: ExportRecipe,
+    quantised_bundle: Path,
+    lesions: list[Path],
+    tmp_path: Path,
+) -> None:
+    recipe = small_recipe.model_copy(
+        update={
+            "formats": ("litert",),
+            "forms": ("fused",),
+            "precisions": (INT8,),
+            "calibration": CalibrationRecipe(images=8),
+            "golden": False,
+        }
+    )
+    sources, photos = checkpoints("trunk"), lesions[0].parent
+    made = export.export(sources, recipe, tmp_path / "fused", calibration=photos)
+    engines = (
+        runtimes.get("litert").open(bundle, precision=INT8)
+        for bundle in (made, Bundle.open(quantised_bundle))
+    )
+    one, other = (Session(engine, "fused").predict(lesions[0]) for engine in engines)
+    assert one.probabilities == other.probabilities
