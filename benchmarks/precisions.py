@@ -132,8 +132,9 @@ def main() -> None:
     specs = manifest.networks.values()
     networks = ", ".join(dict.fromkeys(f"{s.architecture} at {s.input_size}" for s in specs))
     floats = "; ".join(
-        f"{stage} {json.dumps(blocks)}"
+        f"in {name} {' '.join(own)} of {stage}"
         for stage, blocks in manifest.provenance.recipe.get("float_blocks", {}).items()
+        for name, own in blocks.items()
     )
     calibrated = manifest.calibration.images if manifest.calibration else 0
     lines = [

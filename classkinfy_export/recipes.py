@@ -37,7 +37,7 @@ _SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parent.parent)
 _Stage = Annotated[str, Field(pattern="^(classify|grade_.+)$")]
 """One that may hold a network."""
 Blocks = tuple[str, ...]
-"""Modules of a backbone, as timm names them."""
+"""Modules of a backbone, as timm names them: ``conv_stem``, ``blocks.0``, ``blocks.3.1``."""
 _Deviation = Annotated[float, Field(gt=0)]
 
 
@@ -231,6 +231,18 @@ class QatRecipe(FiniteDocument):
     """Of the photos' order, and of how they are turned."""
 
 
+class FloatBlocks(FiniteDocument):
+    """Modules of a backbone, by format; a list instead means both formats."""
+
+    onnx: Blocks = ()
+    litert: Blocks = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alike(cls, given: object) -> object:
+        return {"onnx": given, "litert": given} if isinstance(given, list | tuple) else given
+
+
 class ExportRecipe(FiniteDocument):
     """What a bundle holds."""
 
@@ -252,11 +264,8 @@ class ExportRecipe(FiniteDocument):
     precisions: tuple[Offered, ...] = Field(("fp32",), min_length=1)
     calibration: CalibrationRecipe = CalibrationRecipe()
     """Of the precisions whose activations are quantised."""
-    float_blocks: dict[_Stage, Blocks | dict[Literal["onnx", "litert"], Blocks]] = Field(
-        default_factory=dict
-    )
-    """In those precisions, by stage, modules of the backbone to compute in float: ``conv_stem``,
-    ``blocks.0``, ``blocks.3.1``; the same in both formats, or by format."""
+    float_blocks: dict[_Stage, FloatBlocks] = Field(default_factory=dict)
+    """In those precisions, by stage, what to compute in float."""
     qat: QatRecipe | None = None
     """Train networks for those precisions first, which takes minutes to hours."""
     opset: int = Field(18, ge=18, le=20)
@@ -288,10 +297,8 @@ class ExportRecipe(FiniteDocument):
 
     def blocks_in_float(self, stage: str, format_name: FormatName) -> Blocks:
         """Return what ``float_blocks`` leaves in float of a stage, in one format."""
-        blocks = self.float_blocks.get(stage, ())
-        if isinstance(blocks, tuple):
-            return blocks
-        return next((own for name, own in blocks.items() if name == format_name), ())
+        blocks = self.float_blocks.get(stage, FloatBlocks())
+        return {"onnx": blocks.onnx, "litert": blocks.litert}.get(format_name, ())
 
 
 _Recipe = TypeVar("_Recipe", TrainRecipe, ExportRecipe, ParityRecipe)

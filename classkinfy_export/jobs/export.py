@@ -46,7 +46,7 @@ Report = Callable[[str, int, int], None]
 
 _TOOLS = (
     *("torch", "timm", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
-    *("ai-edge-litert", "onnx-ir", "safetensors", "numpy", "scipy", "pillow"),
+    *("ai-edge-litert", "flatbuffers", "onnx-ir", "safetensors", "numpy", "scipy", "pillow"),
     "cyclonedx-python-lib",
 )
 """What has a say in a bundle's bytes."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from classkinfy_export.contract import grade_stage
 from classkinfy_export.stages.classify import Classify
 from classkinfy_export.stages.decide import Decide
 from classkinfy_export.stages.grade import GradeHead, GradeNetwork
@@ -62,7 +63,7 @@ class Pipeline(nn.Module):
         decided = self.decide(prepared["quality"], classified["probabilities"])
         if "embedding" in classified:
             given = {
-                dx: grader(classified["embedding"], screened["features"])["severity"]
+                grade_stage(dx): grader(classified["embedding"], screened["features"])["severity"]
                 for dx, grader in self.graders.items()
             }
             severity = self.select(decided["diagnosis"], **given)["severity"]

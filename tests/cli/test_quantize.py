@@ -344,7 +344,9 @@ def test_a_search_quantises_by_what_it_found_and_keeps_it_as_evidence(
     made = Bundle.open(out)
     assert chosen["precision"].startswith(INT8)
     assert made.manifest.provenance.recipe["precisions"] == ["fp32", chosen["precision"]]
-    assert made.manifest.provenance.recipe["float_blocks"] == chosen["float_blocks"]
+    assert made.manifest.provenance.recipe["float_blocks"] == {
+        stage: {"onnx": names, "litert": names} for stage, names in chosen["float_blocks"].items()
+    }
     kept = made.evidence()["search"]
     assert {key: kept[key] for key in found} == found
     page = out.with_name("page.html")
@@ -420,7 +422,7 @@ def test_whatever_a_search_chooses_is_exported(
     assert search().exit_code == 0
     made = Bundle.open(out).manifest
     assert made.provenance.recipe["precisions"] == ["fp32", precision]
-    wanted = {stage: [*names] for stage, names in blocks.items()}
+    wanted = {stage: {"onnx": [*names], "litert": [*names]} for stage, names in blocks.items()}
     assert made.provenance.recipe["float_blocks"] == wanted
     assert (made.calibration is None) == (precision == "fp16")
 

@@ -8,20 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
+from ai_edge_litert.interpreter import Interpreter
 
-from classkinfy_export import runtimes
+from classkinfy_export import contract, runtimes
 from classkinfy_export.bundle.reader import Bundle
+from classkinfy_export.contract import Capture, WorkingSize
 from classkinfy_export.errors import ExportError
-from classkinfy_export.formats.litert.compose import Stage, compose
+from classkinfy_export.formats.litert import conversion
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.latency.operators.litert_graph import SignatureGraph
 from classkinfy_export.parity.ranges import calibrated
 from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
 from classkinfy_export.runtimes.session import Session
+from classkinfy_export.stages.decide import Decide
+from classkinfy_export.stages.select import Select
+from classkinfy_export.taxonomy import Taxonomy
 
 INT8 = "static_wi8_ai8"
+CAPTURE, SIZE = Capture(height=96, width=128), WorkingSize(height=96, width=128)
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +84,48 @@ def test_ranges_of_the_fused_graph_are_the_stages(quantised_bundle: Path) -> Non
     bundle = Bundle.open(quantised_bundle)
     model = bundle.manifest.find_model("classify", "litert", INT8)
     assert model is not None
-    ranges = calibrated(bundle, model)
-    own = {name: [of for n, of in ranges.items() if n.startswith(name)] for name in model.entries}
-    assert own["classify"]
-    assert own["pipeline"] == own["classify"]
+    tensors = {
+        name: graph.tensors
+        for name, graph in graphs(
+            schema.ModelT.InitFromPackedBuf(bundle.read(model.path), 0)
+        ).items()
+    }
+    found: dict[str, list[object]] = {"classify": [], "pipeline": []}
+    for key, bounds in calibrated(bundle, model).items():
+        entry, _, index = key.partition("/")
+        tensor = tensors[entry][int(index)]
+        name = tensor.name.decode().rpartition("/")[2]
+        found[entry].append((name, tensor.type, tuple(tensor.shape), bounds))
+    assert found["classify"]
+    assert found["pipeline"] == found["classify"]
 
 
-def test_a_stage_that_runs_another_graph_is_refused(data: bytes) -> None:
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-    model.signatureDefs = model.signatureDefs[:1]
-    whole = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    with pytest.raises(ExportError, match="prepare has operators that run another graph"):
-        compose(("prepare",), {"prepare": Stage(whole)}, assembly=None)  # type: ignore[arg-type]
+def test_heads_meet_their_routes_whatever_their_order() -> None:
+    heads, routes = ("grade_nv", "grade_akiec", "grade_mel"), (5, 0, 4)
+    fused = contract.pipeline_spec(CAPTURE, SIZE, Taxonomy())
+    given = {head: np.full((1, 3), place, np.float32) for place, head in enumerate(heads)}
+    data = conversion.convert(Select(routes, 3), contract.select_spec(fused, heads))
+    run = Interpreter(model_content=data).get_signature_runner("select")
+    for diagnosis in range(-1, 7):
+        (severity,) = run(diagnosis=np.array([diagnosis], np.int32), **given).values()
+        wanted = given[heads[routes.index(diagnosis)]] if diagnosis in routes else [[np.nan] * 3]
+        np.testing.assert_array_equal(severity, wanted)
+
+
+def test_an_operator_that_litert_runs_as_a_graph_of_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    class Converted:
+        def convert(self) -> Converted:
+            return self
+
+        def export(self, path: str) -> None:
+            Path(path).write_bytes(data)
+
+    monkeypatch.setattr("litert_torch.signature", lambda *_, **__: Converted())
+    spec = contract.decide_spec(contract.pipeline_spec(CAPTURE, SIZE, Taxonomy()))
+    with pytest.raises(ExportError, match="decide has an operator that LiteRT runs as a graph"):
+        conversion.convert(Decide(()), spec)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.quantization.calibration import Feeds
 from classkinfy_export.quantization.folding import fold, input_range
-from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe
+from classkinfy_export.recipes import CalibrationRecipe, ExportRecipe, FloatBlocks
 from classkinfy_export.runtimes.session import Session
 from classkinfy_export.stages.network import Network
 
@@ -47,7 +47,7 @@ def mixed_bundle(
         update={
             "precisions": (INT8, FLOAT_EXCITATION),
             "float_blocks": {
-                "classify": {"onnx": ("conv_stem", "blocks.3"), "litert": ("blocks.3",)}
+                "classify": FloatBlocks(onnx=("conv_stem", "blocks.3"), litert=("blocks.3",))
             },
             "calibration": CalibrationRecipe(images=8),
             "golden": False,
@@ -232,7 +232,7 @@ def test_a_lone_convolution_that_onnxruntime_would_make_int8_again_is_refused(
     recipe = small_recipe.model_copy(
         update={
             "precisions": (INT8,),
-            "float_blocks": {"classify": ("blocks.1.0.conv_pwl",)},
+            "float_blocks": {"classify": FloatBlocks(onnx=("blocks.1.0.conv_pwl",))},
             "calibration": CalibrationRecipe(images=2),
             "formats": ("onnx",),
             "golden": False,

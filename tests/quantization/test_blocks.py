@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from classkinfy_export.contract import NetworkSpec
 from classkinfy_export.errors import RecipeError
 from classkinfy_export.quantization import blocks
-from classkinfy_export.recipes import ExportRecipe
+from classkinfy_export.recipes import ExportRecipe, parse
 from classkinfy_export.stages.network import Network
 
 
@@ -18,7 +17,9 @@ def network() -> Network:
 
 
 def recipe(**float_blocks: tuple[str, ...] | dict[str, tuple[str, ...]]) -> ExportRecipe:
-    return ExportRecipe(precisions=("fp32", "static_wi8_ai8"), float_blocks=float_blocks)
+    return ExportRecipe.model_validate(
+        {"precisions": ("fp32", "static_wi8_ai8"), "float_blocks": float_blocks}
+    )
 
 
 def test_parts_hold_every_convolution_once(network: Network) -> None:
@@ -70,17 +71,23 @@ def test_formats_can_leave_different_blocks_in_float(network: Network) -> None:
 def test_what_one_format_asks_for_in_vain_is_refused(network: Network, format_name: str) -> None:
     with pytest.raises(RecipeError, match=r"has no block 'layer1'"):
         blocks.check({"classify": network}, recipe(classify={format_name: ("layer1",)}))
+
+
+def test_what_is_asked_of_a_format_that_is_not_wanted_is_not_looked_at(network: Network) -> None:
     only = recipe(classify={"onnx": ("layer1",)}).model_copy(update={"formats": ("litert",)})
     blocks.check({"classify": network}, only)
 
 
-def test_blocks_of_an_unknown_format_are_refused() -> None:
-    with pytest.raises(ValidationError, match="coreml"):
-        ExportRecipe.model_validate({"float_blocks": {"classify": {"coreml": ["conv_stem"]}}})
+@pytest.mark.parametrize("wrong", ["litrt", "pytorch"])
+def test_blocks_of_another_format_are_refused_and_the_formats_told(wrong: str) -> None:
+    content = {"float_blocks": {"classify": {wrong: ["conv_stem"]}}}
+    with pytest.raises(RecipeError, match=rf"float_blocks\.classify\.{wrong}.*litert"):
+        parse(content, ExportRecipe)
 
 
 def test_a_recipe_that_is_all_float_may_name_any_block(network: Network) -> None:
-    blocks.check({"classify": network}, ExportRecipe(float_blocks={"classify": ("layer1",)}))
+    wanted = recipe(classify=("layer1",)).model_copy(update={"precisions": ("fp32",)})
+    blocks.check({"classify": network}, wanted)
 
 
 def test_branches_that_no_network_has_are_refused(network: Network) -> None:

@@ -23,7 +23,6 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from classkinfy_export.bundle.manifest import PIPELINE
-from classkinfy_export.errors import ExportError
 from classkinfy_export.quantization.ranges import Ranges
 from classkinfy_export.stages.assembly import Assembly
 from classkinfy_export.stages.pipeline import Pipeline
@@ -67,9 +66,6 @@ def compose(entries: Sequence[str], stages: Mapping[str, Stage], assembly: Assem
         entries: its signatures: stages, and ``pipeline``.
         stages: by name; for ``pipeline`` all, and ``decide`` and ``select``.
         assembly: the stages they came from.
-
-    Raises:
-        ExportError: a stage has operators that run another of its graphs.
     """
     file = _File()
     ranges: Ranges = {}
@@ -101,7 +97,7 @@ class _File:
         self._model.operatorCodes, self._model.buffers = [], [schema.BufferT()]
         self._codes: dict[tuple[int, int, bytes | None], int] = {}
         self._buffers: dict[bytes, int] = {b"": 0}
-        self._oldest = b""
+        self._version = b""
 
     def add(self, data: bytes) -> None:
         """Add a stage, as its file has it."""
@@ -124,6 +120,7 @@ class _File:
         Returns:
             where the tensors of each stage are.
         """
+        spec = assembly.pipeline_spec
         fused = schema.SubGraphT()
         fused.tensors, fused.operators = [], []
         known: dict[str, int] = {}
@@ -131,7 +128,13 @@ class _File:
         for stage, (data, *_) in stages.items():
             model, graph, signature = self._read(data)
             given = {int(t.tensorIndex): t.name.decode() for t in signature.inputs}
-            places[stage] = own = {i: known[name] for i, name in given.items() if name in known}
+            places[stage] = own = {}
+            for index, name in given.items():
+                if name not in known:
+                    assert name in {tensor.name for tensor in spec.inputs}, (stage, name)
+                    known[name] = len(fused.tensors)
+                    fused.tensors.append(self._tensor(model, graph.tensors[index], stage))
+                own[index] = known[name]
             for index, tensor in enumerate(graph.tensors):
                 if index not in own:
                     own[index] = len(fused.tensors)
@@ -140,8 +143,7 @@ class _File:
             taken = {int(t.tensorIndex): t.name.decode() for t in signature.outputs}
             if stage in assembly.specs and assembly.specs[stage].kind == "grade":
                 taken = dict.fromkeys(taken, stage)
-            known |= {name: own[index] for index, name in (given | taken).items()}
-        spec = assembly.pipeline_spec
+            known |= {name: own[index] for index, name in taken.items()}
         ends = [[_named(t.name, known[t.name]) for t in of] for of in (spec.inputs, spec.outputs)]
         fused.inputs, fused.outputs = ([t.tensorIndex for t in of] for of in ends)
         self._place(spec.name.encode(), fused, *ends)
@@ -150,7 +152,7 @@ class _File:
     def written(self) -> bytes:
         """Return the file."""
         version = schema.MetadataT()
-        version.name, version.buffer = _VERSION, self._buffer(self._oldest)
+        version.name, version.buffer = _VERSION, self._buffer(self._version)
         self._model.metadata = [version]
         builder = flatbuffers.Builder(sum(map(len, self._buffers)))
         builder.Finish(self._model.Pack(builder), file_identifier=_IDENTIFIER)
@@ -158,17 +160,12 @@ class _File:
 
     def _read(self, data: bytes) -> tuple[Any, Any, Any]:
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-        (signature,) = model.signatureDefs
-        if len(model.subgraphs) > 1:
-            raise ExportError(
-                f"{signature.signatureKey.decode()} has operators that run another graph",
-                hint="leave litert out of formats",
-            )
+        (graph,), (signature,) = model.subgraphs, model.signatureDefs
         for entry in model.metadata or ():
             if entry.name == _VERSION:
                 content = bytes(model.buffers[entry.buffer].data)
-                self._oldest = max(self._oldest, content, key=_version)
-        return model, model.subgraphs[0], signature
+                self._version = max(self._version, content, key=_numbers)
+        return model, graph, signature
 
     def _place(self, name: bytes, graph: Any, given: Any, taken: Any) -> None:  # noqa: ANN401
         signature = schema.SignatureDefT()
@@ -234,5 +231,5 @@ def _named(name: str, index: int) -> Any:  # noqa: ANN401
     return tensor
 
 
-def _version(content: bytes) -> tuple[int, ...]:
+def _numbers(content: bytes) -> tuple[int, ...]:
     return tuple(map(int, re.findall(rb"\d+", content)))

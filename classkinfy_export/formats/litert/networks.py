@@ -39,7 +39,6 @@ class Network:
     """The operators of a stage's network that are quantised, in order, and their activations."""
 
     signature: str
-    subgraph: int
     operators: list[tuple[int, str]] = field(default_factory=list)
     """Their kinds, and the names of their outputs."""
     tensors: dict[int, str] = field(default_factory=dict)
@@ -111,8 +110,8 @@ def _scope(block: str) -> str:
 
 
 def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Network:  # noqa: ANN401  (untyped upstream)
-    graph = parsed.subgraphs[signature.subgraphIndex]
-    network = Network(signature.signatureKey.decode(), int(signature.subgraphIndex))
+    (graph,) = parsed.subgraphs
+    network = Network(signature.signatureKey.decode())
     inside: set[int] = set()
     for operator in graph.operators:
         kind = _kind(parsed, operator)
