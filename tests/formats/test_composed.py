@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from torch import nn
 
 from classkinfy_export import contract, runtimes
 from classkinfy_export.bundle.reader import Bundle
 from classkinfy_export.contract import Capture, WorkingSize
-from classkinfy_export.errors import ExportError
 from classkinfy_export.formats.litert import conversion
+from classkinfy_export.formats.litert.compose import Stage, compose
 from classkinfy_export.jobs import export
 from classkinfy_export.jobs.sources import Sources
 from classkinfy_export.latency.operators.litert_graph import SignatureGraph
@@ -112,20 +114,30 @@ def test_heads_meet_their_routes_whatever_their_order() -> None:
         np.testing.assert_array_equal(severity, wanted)
 
 
-def test_an_operator_that_litert_runs_as_a_graph_of_its_own_is_refused(
-    monkeypatch: pytest.MonkeyPatch, data: bytes
-) -> None:
-    class Converted:
-        def convert(self) -> Converted:
-            return self
+class Pooled(nn.Module):
+    """Takes means without the border, which LiteRT does by an operator with a graph of its own."""
 
-        def export(self, path: str) -> None:
-            Path(path).write_bytes(data)
+    def forward(self, clean: torch.Tensor) -> dict[str, torch.Tensor]:
+        planes = clean.float().permute(0, 3, 1, 2)
+        means = nn.functional.avg_pool2d(planes, 3, 2, padding=1, count_include_pad=False)
+        return {"probabilities": means[:, :, 0, :7].mean(1)}
 
-    monkeypatch.setattr("litert_torch.signature", lambda *_, **__: Converted())
+
+def test_an_operator_that_runs_a_graph_of_its_own_finds_it_again() -> None:
+    alone = conversion.convert(Pooled().eval(), contract.classify_spec(SIZE, Taxonomy(), None))
+    assert len(schema.ModelT.InitFromPackedBuf(alone, 0).subgraphs) > 1
+    stages = {"decide": Stage(_decide()), "classify": Stage(alone)}
+    together = compose(("decide", "classify"), stages, assembly=None).data  # type: ignore[arg-type]
+    photo = np.random.default_rng(0).integers(0, 256, (1, 96, 128, 3), np.uint8)
+    run = Interpreter(model_content=together).get_signature_runner("classify")
+    levels = photo[0].mean(2)
+    means = [levels[:2, max(2 * x - 1, 0) : 2 * x + 2].mean() for x in range(7)]
+    np.testing.assert_allclose(run(clean=photo)["probabilities"], [means], rtol=1e-5)
+
+
+def _decide() -> bytes:
     spec = contract.decide_spec(contract.pipeline_spec(CAPTURE, SIZE, Taxonomy()))
-    with pytest.raises(ExportError, match="decide has an operator that LiteRT runs as a graph"):
-        conversion.convert(Decide(()), spec)
+    return conversion.convert(Decide(()), spec)
 
 
 @pytest.mark.slow

@@ -56,6 +56,8 @@ _VERSION = b"min_runtime_version"
 _IDENTIFIER = b"TFL3"
 _STAGE = re.compile(r"(?<![^;])([\w.]+\.[A-Z_]\w*)")
 """In a tensor's name, the class of the stage that it is of."""
+_GRAPH = re.compile("([sS]ubgraphIndex|^subgraph)$")
+"""An operator's option that is the place of another graph."""
 _PIPELINE = f"{Pipeline.__module__}.{Pipeline.__qualname__}"
 
 
@@ -87,6 +89,29 @@ def compose(entries: Sequence[str], stages: Mapping[str, Stage], assembly: Assem
     return Composed(file.written(), ranges, floats)
 
 
+class _Part(NamedTuple):
+    """A stage's file, parsed."""
+
+    model: Any
+    signature: Any
+    inner: dict[int, int]
+    """Where its other graphs are, by their index in it."""
+
+    @property
+    def graph(self) -> Any:  # noqa: ANN401
+        """Of the signature."""
+        return self.model.subgraphs[self.signature.subgraphIndex]
+
+    def placed(self, options: Any) -> Any:  # noqa: ANN401
+        """Return an operator's options with the places that other graphs have now."""
+        if options is None or not self.inner:
+            return options
+        placed = copy.copy(options)
+        for name in filter(_GRAPH.search, vars(options)):
+            setattr(placed, name, self.inner[getattr(options, name)])
+        return placed
+
+
 class _File:
     """Puts files of one signature each together."""
 
@@ -101,13 +126,10 @@ class _File:
 
     def add(self, data: bytes) -> None:
         """Add a stage, as its file has it."""
-        model, graph, signature = self._read(data)
-        own = schema.SubGraphT()
-        own.tensors = [self._tensor(model, tensor) for tensor in graph.tensors]
-        same = range(len(graph.tensors))
-        own.operators = [self._operator(model, op, same) for op in graph.operators]
-        own.inputs, own.outputs = graph.inputs, graph.outputs
-        self._place(signature.signatureKey, own, signature.inputs, signature.outputs)
+        place, part = self._reserved(), self._part(data)
+        given, taken = part.signature.inputs, part.signature.outputs
+        graph = self._copied(part, part.graph)
+        self._place(place, part.signature.signatureKey, graph, given, taken)
 
     def fuse(self, stages: Mapping[str, Stage], assembly: Assembly) -> dict[str, Places]:
         """Add a graph that is made of stages.
@@ -121,32 +143,32 @@ class _File:
             where the tensors of each stage are.
         """
         spec = assembly.pipeline_spec
-        fused = schema.SubGraphT()
+        place, fused = self._reserved(), schema.SubGraphT()
         fused.tensors, fused.operators = [], []
         known: dict[str, int] = {}
         places: dict[str, Places] = {}
         for stage, (data, *_) in stages.items():
-            model, graph, signature = self._read(data)
-            given = {int(t.tensorIndex): t.name.decode() for t in signature.inputs}
+            part = self._part(data)
+            given = {int(t.tensorIndex): t.name.decode() for t in part.signature.inputs}
             places[stage] = own = {}
             for index, name in given.items():
                 if name not in known:
                     assert name in {tensor.name for tensor in spec.inputs}, (stage, name)
                     known[name] = len(fused.tensors)
-                    fused.tensors.append(self._tensor(model, graph.tensors[index], stage))
+                    fused.tensors.append(self._tensor(part, part.graph.tensors[index], stage))
                 own[index] = known[name]
-            for index, tensor in enumerate(graph.tensors):
+            for index, tensor in enumerate(part.graph.tensors):
                 if index not in own:
                     own[index] = len(fused.tensors)
-                    fused.tensors.append(self._tensor(model, tensor, stage))
-            fused.operators += [self._operator(model, op, own) for op in graph.operators]
-            taken = {int(t.tensorIndex): t.name.decode() for t in signature.outputs}
+                    fused.tensors.append(self._tensor(part, tensor, stage))
+            fused.operators += [self._operator(part, op, own) for op in part.graph.operators]
+            taken = {int(t.tensorIndex): t.name.decode() for t in part.signature.outputs}
             if stage in assembly.specs and assembly.specs[stage].kind == "grade":
                 taken = dict.fromkeys(taken, stage)
             known |= {name: own[index] for index, name in taken.items()}
         ends = [[_named(t.name, known[t.name]) for t in of] for of in (spec.inputs, spec.outputs)]
         fused.inputs, fused.outputs = ([t.tensorIndex for t in of] for of in ends)
-        self._place(spec.name.encode(), fused, *ends)
+        self._place(place, spec.name.encode(), fused, *ends)
         return places
 
     def written(self) -> bytes:
@@ -158,26 +180,44 @@ class _File:
         builder.Finish(self._model.Pack(builder), file_identifier=_IDENTIFIER)
         return bytes(builder.Output())
 
-    def _read(self, data: bytes) -> tuple[Any, Any, Any]:
+    def _part(self, data: bytes) -> _Part:
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-        (graph,), (signature,) = model.subgraphs, model.signatureDefs
+        (signature,) = model.signatureDefs
         for entry in model.metadata or ():
             if entry.name == _VERSION:
                 content = bytes(model.buffers[entry.buffer].data)
                 self._version = max(self._version, content, key=_numbers)
-        return model, graph, signature
+        part = _Part(model, signature, {})
+        # What operators run as graphs of their own, a composite's operators for instance.
+        inner = [i for i in range(len(model.subgraphs)) if i != signature.subgraphIndex]
+        part.inner.update((index, self._reserved()) for index in inner)
+        for index, place in part.inner.items():
+            self._model.subgraphs[place] = self._copied(part, model.subgraphs[index])
+        return part
 
-    def _place(self, name: bytes, graph: Any, given: Any, taken: Any) -> None:  # noqa: ANN401
+    def _copied(self, part: _Part, graph: Any) -> Any:  # noqa: ANN401
+        copied = schema.SubGraphT()
+        copied.tensors = [self._tensor(part, tensor) for tensor in graph.tensors]
+        same = range(len(graph.tensors))
+        copied.operators = [self._operator(part, op, same) for op in graph.operators]
+        copied.inputs, copied.outputs, copied.name = graph.inputs, graph.outputs, graph.name
+        return copied
+
+    def _reserved(self) -> int:
+        self._model.subgraphs.append(None)
+        return len(self._model.subgraphs) - 1
+
+    def _place(self, place: int, name: bytes, graph: Any, given: Any, taken: Any) -> None:  # noqa: ANN401
         signature = schema.SignatureDefT()
         signature.signatureKey = graph.name = name
-        signature.subgraphIndex = len(self._model.subgraphs)
+        signature.subgraphIndex = place
         signature.inputs, signature.outputs = given, taken
-        self._model.subgraphs.append(graph)
+        self._model.subgraphs[place] = graph
         self._model.signatureDefs.append(signature)
 
-    def _tensor(self, model: Any, tensor: Any, stage: str | None = None) -> Any:  # noqa: ANN401
+    def _tensor(self, part: _Part, tensor: Any, stage: str | None = None) -> Any:  # noqa: ANN401
         placed = copy.copy(tensor)
-        data = model.buffers[tensor.buffer].data
+        data = part.model.buffers[tensor.buffer].data
         placed.buffer = self._buffer(b"" if data is None else bytes(data))
         if stage is not None:
             placed.name = _within(tensor.name.decode(), stage).encode()
@@ -191,9 +231,9 @@ class _File:
             self._model.buffers.append(buffer)
         return self._buffers[data]
 
-    def _operator(self, model: Any, operator: Any, places: Sequence[int] | Places) -> Any:  # noqa: ANN401
+    def _operator(self, part: _Part, operator: Any, places: Sequence[int] | Places) -> Any:  # noqa: ANN401
         placed = copy.copy(operator)
-        code = model.operatorCodes[operator.opcodeIndex]
+        code = part.model.operatorCodes[operator.opcodeIndex]
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
         key = (int(kind), int(code.version), code.customCode)
         if key not in self._codes:
@@ -204,6 +244,8 @@ class _File:
             [int(i) if i < 0 else places[int(i)] for i in of]
             for of in (operator.inputs, operator.outputs)
         )
+        placed.builtinOptions = part.placed(operator.builtinOptions)
+        placed.builtinOptions2 = part.placed(operator.builtinOptions2)
         return placed
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from classkinfy_export.contract import StageSpec
@@ -42,8 +41,7 @@ def convert(module: nn.Module, spec: StageSpec) -> bytes:
         the flatbuffer.
 
     Raises:
-        ExportError: the converter failed, or has no lowering for an operator, or lowers one to
-            a graph of its own, which cannot be composed with others.
+        ExportError: the converter failed, or has no lowering for an operator.
     """
     with quiet():
         import litert_torch
@@ -56,10 +54,4 @@ def convert(module: nn.Module, spec: StageSpec) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             model.export(str(path))
-            data = path.read_bytes()
-    if schema.Model.GetRootAs(data, 0).SubgraphsLength() > 1:
-        raise ExportError(
-            f"{spec.name} has an operator that LiteRT runs as a graph of its own",
-            hint="take another network, or leave litert out of formats",
-        )
-    return data
+            return path.read_bytes()

@@ -39,6 +39,7 @@ class Network:
     """The operators of a stage's network that are quantised, in order, and their activations."""
 
     signature: str
+    subgraph: int
     operators: list[tuple[int, str]] = field(default_factory=list)
     """Their kinds, and the names of their outputs."""
     tensors: dict[int, str] = field(default_factory=dict)
@@ -83,7 +84,8 @@ def find(model: bytes, *, float_excitation: bool, float_blocks: Sequence[str]) -
 def floats(model: bytes) -> tuple[str, ...]:
     """Return modules of the backbone whose convolutions a stage's file computes in float."""
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    (graph,) = parsed.subgraphs
+    (signature,) = parsed.signatureDefs
+    graph = parsed.subgraphs[signature.subgraphIndex]
     weights = (
         _name(graph, int(operator.inputs[1]))
         for operator in graph.operators
@@ -110,8 +112,8 @@ def _scope(block: str) -> str:
 
 
 def _read(parsed: Any, signature: Any, apart: Sequence[re.Pattern[str]]) -> Network:  # noqa: ANN401  (untyped upstream)
-    (graph,) = parsed.subgraphs
-    network = Network(signature.signatureKey.decode())
+    graph = parsed.subgraphs[signature.subgraphIndex]
+    network = Network(signature.signatureKey.decode(), int(signature.subgraphIndex))
     inside: set[int] = set()
     for operator in graph.operators:
         kind = _kind(parsed, operator)

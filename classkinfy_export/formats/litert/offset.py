@@ -50,7 +50,9 @@ def correct(model: bytes, wanted: Embedding, feeds: Feeds) -> bytes:
 
 
 def _find(model: bytes) -> _Offset:
-    (graph,) = schema.ModelT.InitFromPackedBuf(model, 0).subgraphs
+    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    (signature,) = parsed.signatureDefs
+    graph = parsed.subgraphs[signature.subgraphIndex]
     for operator in graph.operators:
         constant = graph.tensors[operator.inputs[-1]] if len(operator.inputs) == 2 else None
         if constant is not None and _OFFSET.search(constant.name.decode()):
@@ -79,7 +81,8 @@ def _mean(model: bytes, offset: _Offset, feeds: Feeds) -> Embedding:
 def _watched(model: bytes, offset: _Offset) -> bytes:
     """Return a file whose signature gives the embedding, too."""
     parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    (graph,), (entry,) = parsed.subgraphs, parsed.signatureDefs
+    (entry,) = parsed.signatureDefs
+    graph = parsed.subgraphs[entry.subgraphIndex]
     if offset.embedding not in graph.outputs:
         graph.outputs.append(offset.embedding)
     output = schema.TensorMapT()

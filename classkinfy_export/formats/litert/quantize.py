@@ -115,7 +115,7 @@ def _observed(model: bytes, network: Network) -> Callable[[Feed], Values]:
     def values(feed: Feed) -> Values:
         run(**feed)
         return {
-            f"{network.signature}/{index}": interpreter.get_tensor(index)
+            f"{network.signature}/{index}": interpreter.get_tensor(index, network.subgraph)
             for index in network.tensors
         }
 
