@@ -54,6 +54,12 @@ def test_weights_are_in_the_file_once(data: bytes) -> None:
     assert held["pipeline"] == stages
 
 
+def test_no_two_tensors_are_called_alike(data: bytes) -> None:
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    names = [tensor.name for graph in model.subgraphs for tensor in graph.tensors]
+    assert len(names) == len(set(names))
+
+
 def test_buffers_are_where_a_runtime_may_map_them(data: bytes) -> None:
     model, whole = schema.Model.GetRootAs(data, 0), np.frombuffer(data, np.uint8)
     places = [

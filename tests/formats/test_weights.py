@@ -428,6 +428,6 @@ def test_another_process_writes_the_same_bytes(light_bundle: Path) -> None:
         env={**os.environ, "PYTHONHASHSEED": "1"},
     )
     model = onnx_weights.keep(onnx.load(models / "onnx" / "classify.onnx"), INT8)
-    data = (models / "litert" / f"main.{INT8}.tflite").read_bytes()
+    data = litert_weights.keep((models / "litert" / "main.tflite").read_bytes(), INT8)
     wanted = [model.SerializeToString(deterministic=True), data]
     assert again.stdout.split() == [hashlib.sha256(kept).hexdigest() for kept in wanted]

@@ -122,6 +122,7 @@ class _File:
         self._model.operatorCodes, self._model.buffers = [], [schema.BufferT()]
         self._codes: dict[tuple[int, int, bytes | None], int] = {}
         self._buffers: dict[bytes, int] = {b"": 0}
+        self._names: set[str] = set()
         self._version = b""
 
     def add(self, data: bytes) -> None:
@@ -219,8 +220,13 @@ class _File:
         placed = copy.copy(tensor)
         data = part.model.buffers[tensor.buffer].data
         placed.buffer = self._buffer(b"" if data is None else bytes(data))
+        name = tensor.name.decode()
         if stage is not None:
-            placed.name = _within(tensor.name.decode(), stage).encode()
+            name = _within(name, stage)
+        while name in self._names:  # ai-edge-quantizer takes no file where two are alike
+            name += f";{part.signature.signatureKey.decode()}"
+        self._names.add(name)
+        placed.name = name.encode()
         return placed
 
     def _buffer(self, data: bytes) -> int:
