@@ -23,6 +23,9 @@ from classkinfy_export.serving.pool import Pool, sessions
 from classkinfy_export.serving.records import Records
 
 _CONNECTIONS = 256
+_KEPT_S = 75
+"""How long a connection may be idle: longer than clients and proxies keep theirs (5 to 60), or else
+one is ended just as its next request comes, which then has no answer."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -116,6 +119,7 @@ class Service:
             server_header=False,
             # Those that only send, or ask how the server does, beside those that have a place.
             limit_concurrency=_CONNECTIONS + self.workers + self.waiting,
+            timeout_keep_alive=_KEPT_S,
             timeout_graceful_shutdown=int(self.timeout_s) + 1,
         )
         with suppress(KeyboardInterrupt):  # the server ended by it, and then passes it on

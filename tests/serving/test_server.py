@@ -183,6 +183,21 @@ def test_what_cannot_be_served_says_why(
     assert "Traceback" not in ran.stderr
 
 
+def test_a_connection_that_was_idle_as_long_as_clients_keep_theirs_is_still_there(
+    trunk_bundle: Path,
+) -> None:
+    limits = httpx.Limits(keepalive_expiry=60)
+    with server(trunk_bundle) as (_, url), httpx.Client(limits=limits) as client:
+        sockets = []
+        for idle_s in (6, 0):
+            with client.stream("GET", f"{url}/healthz") as answer:
+                assert answer.status_code == 200
+                sockets.append(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                answer.read()
+            time.sleep(idle_s)
+    assert sockets[0] == sockets[1]
+
+
 def test_an_answer_does_not_wait_for_an_acknowledgement(
     trunk_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
